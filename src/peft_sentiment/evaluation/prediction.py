@@ -1,0 +1,100 @@
+"""Probabilities for reviews, in the caller's order whatever the batching."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from peft_sentiment.data.batching import (
+    TokenizedReviews,
+    Truncation,
+    iterate_scoring_batches,
+    pad_batch,
+    tokenize_reviews,
+)
+from peft_sentiment.model.precision import Precision
+from peft_sentiment.records import Predictions
+
+
+def predict_reviews(
+    model: nn.Module,
+    tokenizer: Any,  # noqa: ANN401 - any tokenizer of transformers
+    texts: Sequence[str],
+    *,
+    label_names: tuple[str, ...],
+    max_length: int,
+    truncation: Truncation,
+    batch_size: int,
+    precision: Precision,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Predictions:
+    """Tokenize and score reviews.
+
+    Args:
+        model: a sequence-classification model with a logit per label name.
+        tokenizer: the one it was trained with.
+        texts: N reviews.
+        label_names: name of each logit.
+        max_length: tokens read of a review.
+        truncation: which part of a longer review they are.
+        batch_size: reviews in memory at once.
+        precision: device and dtype.
+        clock: seconds, for the rate.
+    """
+    start = clock()
+    reviews = tokenize_reviews(texts, tokenizer, max_length, truncation)
+    logits = predict_logits(model, reviews, tokenizer.pad_token_id, batch_size, precision)
+    return Predictions(
+        label_names, compute_probabilities(logits), reviews.lengths, reviews.is_cut, clock() - start
+    )
+
+
+def predict_logits(
+    model: nn.Module,
+    reviews: TokenizedReviews,
+    pad_id: int,
+    batch_size: int,
+    precision: Precision,
+) -> NDArray[np.float32]:
+    """Return (N, C) logits in the reviews' order; the model's mode is left as it was."""
+    rows: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    with evaluation_mode(model), torch.inference_mode(), precision.autocast():
+        for batch in iterate_scoring_batches(reviews.lengths, batch_size):
+            ids, mask = pad_batch([reviews.token_ids[i] for i in batch], pad_id)
+            ids = ids.to(precision.device)
+            mask = None if mask is None else mask.to(precision.device)
+            logits = model(input_ids=ids, attention_mask=mask).logits
+            rows.append((batch, logits.float().cpu().numpy()))
+    if not rows:
+        return np.zeros((0, 0), np.float32)
+    order = np.concatenate([batch for batch, _ in rows])
+    logits_by_length = np.concatenate([logits for _, logits in rows])
+    ordered = np.empty_like(logits_by_length)
+    ordered[order] = logits_by_length
+    return ordered
+
+
+def compute_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the softmax over the last axis; rows sum to 1."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True, initial=-np.inf)
+    odds = np.exp(shifted)
+    probabilities: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
+    return probabilities.astype(np.float32)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Turn dropout off, and put every module back into the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in modes.items():
+            module.training = was_training

@@ -1,0 +1,339 @@
+"""The classifier object: scikit-learn's verbs over encoder, adapter and training."""
+
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from peft import PeftModel
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from peft_sentiment.config import Settings, list_setting_fields, load_settings, suggest
+from peft_sentiment.data.batching import LabelledTokens, tokenize_reviews
+from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.evaluation.prediction import predict_reviews
+from peft_sentiment.model.adapters import (
+    FORMAT_VERSION,
+    AdapterMetadata,
+    add_adapter,
+    load_adapter,
+    save_adapter,
+)
+from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
+from peft_sentiment.model.memory import memory_advice
+from peft_sentiment.model.precision import Precision, choose_precision, pick_device
+from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.training.fit import Event, fit_adapter
+from peft_sentiment.training.loop import TrainingRun
+
+PARAMETERS = {
+    item.name: item
+    for item in list_setting_fields()
+    if item.section in ("model", "adapter", "training") or item.name in ("max_length", "truncation")
+}
+"""Constructor argument -> its setting: everything but where data comes from and results go."""
+
+
+class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A text classifier: a frozen encoder with a LoRA adapter and a head of its own.
+
+    Works as a scikit-learn estimator (`clone`, `cross_val_score`, `GridSearchCV`). Texts are
+    sequences of str, labels of str or int.
+
+    Args:
+        **settings: any setting of model, adapter and training, and `max_length` and
+            `truncation`; `peft-sentiment run --help` explains each. The defaults are those of
+            the quickstart preset.
+
+    Attributes:
+        classes_: (C,), the labels, sorted; the columns of `predict_proba`.
+        model_: the `peft` model.
+        encoder_: the base and its tokenizer.
+        precision_: device and dtype in use.
+
+    Raises:
+        SettingsError: a setting is unknown, malformed or out of range.
+
+    Example:
+        >>> classifier = SentimentClassifier(r=16, num_train_epochs=3).fit(texts, labels)
+        >>> classifier.predict_proba(["A film to fall asleep to."])
+    """
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - each setting has its own type
+        for name in settings:
+            if name not in PARAMETERS:
+                raise SettingsError(
+                    f"SentimentClassifier has no setting {name!r}. {suggest(name, [*PARAMETERS])}"
+                )
+        defaults = load_settings()
+        for name, item in PARAMETERS.items():
+            default = getattr(getattr(defaults, item.section), name)
+            setattr(self, name, settings.get(name, default))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return an unfitted classifier for the settings of a run."""
+        values = {
+            name: getattr(getattr(settings, item.section), name)
+            for name, item in PARAMETERS.items()
+        }
+        return cls(**values)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return every setting by name."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as one checked tree."""
+        tables: dict[str, dict[str, Any]] = {}
+        for name, item in PARAMETERS.items():
+            value = getattr(self, name)
+            value = value.item() if isinstance(value, np.generic) else value
+            tables.setdefault(item.section, {})[name] = value
+        return Settings().updated(tables, "SentimentClassifier")
+
+    def fit(
+        self,
+        X: Sequence[str],  # noqa: N803 - scikit-learn's name
+        y: ArrayLike,
+        validation: tuple[Sequence[str], ArrayLike] | None = None,
+    ) -> Self:
+        """Train an adapter on labelled texts.
+
+        Args:
+            X: N texts.
+            y: (N,), a label for each.
+            validation: texts and labels to choose the best weights by.
+
+        Raises:
+            DataError: texts or labels are not what they should be.
+            ModelError, HubError: the base can't be loaded.
+        """
+        train = _read_reviews(X, y)
+        self.build_base(_list_classes(y))
+        held_out = None if validation is None else self.tokenize(_read_reviews(*validation))
+        for _ in self.iterate_fit(self.tokenize(train), held_out):
+            pass
+        return self
+
+    def build_base(self, classes: Sequence[str] | Sequence[int]) -> None:
+        """Load the encoder with an untrained head for these classes; predictions are guesses."""
+        settings = self.settings
+        device = pick_device(settings.model.device)
+        self.precision_: Precision = choose_precision(device, settings.training)
+        self.classes_: NDArray[Any] = np.asarray(classes)
+        self.encoder_: Encoder = load_encoder(
+            settings.model, self.label_names, settings.training.seed
+        )
+        require_length_fits(self.encoder_, settings.data.max_length)
+        self.model_: nn.Module = nn.Module.to(self.encoder_.model, device)
+
+    def build_adapter(self) -> PeftModel:
+        """Put an untrained adapter on the base that `build_base` has loaded."""
+        settings = self.settings
+        model = add_adapter(self.encoder_, settings.adapter, settings.training.seed)
+        self.model_ = model.to(self.precision_.device)
+        return self.model_
+
+    def tokenize(self, reviews: Reviews) -> LabelledTokens:
+        """Return the token ids that the model reads of each review, and the label numbers.
+
+        Args:
+            reviews: labelled with the names in `label_names`.
+
+        Raises:
+            DataError: a label is not among them.
+        """
+        data = self.settings.data
+        unknown = sorted(set(reviews.labels) - set(self.label_names))
+        if unknown:
+            raise DataError(
+                f"The label {unknown[0]!r} is not one of {sorted(self.label_names)}, the labels "
+                "of the training texts. Correct it, or train with it."
+            )
+        tokens = tokenize_reviews(
+            reviews.texts, self.encoder_.tokenizer, data.max_length, data.truncation
+        )
+        return LabelledTokens.build(tokens, reviews.labels, self.label_names)
+
+    def iterate_fit(
+        self, train: LabelledTokens, validation: LabelledTokens | None
+    ) -> Iterator[Event]:
+        """Train step by step after `build_base`; whoever iterates shows progress and may stop.
+
+        Args:
+            train: reviews to train on.
+            validation: reviews to choose the best weights by.
+
+        Raises:
+            DeviceMemoryError: memory ran out.
+        """
+        if not isinstance(self.model_, PeftModel):
+            self.build_adapter()
+        settings = self.settings
+        run = TrainingRun(
+            model=self.model_,
+            train=train,
+            settings=settings.training,
+            precision=self.precision_,
+            pad_id=int(self.encoder_.tokenizer.pad_token_id),
+        )
+        with memory_advice(settings):
+            yield from fit_adapter(run, validation)
+
+    def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803 - scikit-learn's name
+        """Return the (N,) most probable classes."""
+        chosen: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return chosen
+
+    def predict_proba(self, X: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
+        """Return (N, C) probabilities in the order of `classes_`."""
+        return self.predict_reviews(X).probabilities
+
+    def predict_reviews(self, texts: Sequence[str]) -> Predictions:
+        """Return probabilities with all that is known about how they came about.
+
+        Raises:
+            DataError: `texts` is not a sequence of str.
+            DeviceMemoryError: memory ran out.
+        """
+        self._require_model()
+        settings = self.settings
+        with memory_advice(settings):
+            return predict_reviews(
+                self.model_,
+                self.encoder_.tokenizer,
+                _require_texts(texts),
+                label_names=self.label_names,
+                max_length=settings.data.max_length,
+                truncation=settings.data.truncation,
+                batch_size=settings.training.per_device_eval_batch_size,
+                precision=self.precision_,
+            )
+
+    def predict_reviews_without_adapter(self, texts: Sequence[str]) -> Predictions:
+        """Return what the base with its untrained head says."""
+        self._require_model()
+        if not isinstance(self.model_, PeftModel):
+            return self.predict_reviews(texts)
+        with self.model_.disable_adapter():
+            return self.predict_reviews(texts)
+
+    def save(self, folder: str | Path, trained_with: Settings | None = None) -> None:
+        """Write the adapter with all that is needed to score text, the base aside.
+
+        Args:
+            folder: replaced as a whole.
+            trained_with: settings of the run, whose data and seed tell later which reviews the
+                adapter has not seen.
+
+        Raises:
+            OutputError: the folder can't be written; what stood there is unchanged.
+        """
+        self._require_model()
+        if not isinstance(self.model_, PeftModel):
+            raise NotFittedError("There is no adapter to save yet: call fit first.")
+        settings = self.settings
+        metadata = AdapterMetadata(
+            format_version=FORMAT_VERSION,
+            base_name=self.encoder_.name,
+            base_revision=self.encoder_.revision,
+            base_sha256=self.encoder_.sha256,
+            head_seed=settings.training.seed,
+            label_names=self.label_names,
+            label_type="int" if self.classes_.dtype.kind in "iu" else "str",
+            max_length=settings.data.max_length,
+            truncation=settings.data.truncation,
+            versions=read_versions(),
+            trained_with=None if trained_with is None else trained_with.as_tables(),
+        )
+        save_adapter(self.model_, self.encoder_, metadata, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path, **settings: Any) -> Self:  # noqa: ANN401 - any setting
+        """Read a saved classifier.
+
+        Args:
+            folder: written by `save`.
+            **settings: what differs from training, such as `device`, or `model_name_or_path` for
+                where the same base is on this machine.
+
+        Raises:
+            AdapterError: the folder is incomplete or corrupt, or the base is another one.
+            ModelError, HubError: the base can't be loaded.
+        """
+        classifier = cls(**settings)
+        wanted = classifier.settings
+        device = pick_device(wanted.model.device)
+        model, encoder, metadata = load_adapter(
+            Path(folder), wanted.model, base_name=settings.get("model_name_or_path")
+        )
+        saved = {
+            "model_name_or_path": encoder.name,
+            "model_revision": encoder.revision,
+            "max_length": metadata.max_length,
+            "truncation": metadata.truncation,
+            "seed": metadata.head_seed,
+        }
+        classifier.set_params(**saved)
+        classifier.precision_ = choose_precision(device, wanted.training)
+        classifier.trained_with_ = metadata.trained_with
+        classifier.classes_ = np.asarray(metadata.label_names).astype(metadata.label_type)
+        classifier.encoder_ = encoder
+        classifier.model_ = model.to(device)
+        return classifier
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes as texts."""
+        return tuple(str(label) for label in self.classes_)
+
+    def _require_model(self) -> None:
+        if not hasattr(self, "model_"):
+            raise NotFittedError("This SentimentClassifier is not fitted: call fit or load first.")
+
+
+def read_versions() -> dict[str, str]:
+    """Return the versions of the libraries that results depend on, by distribution."""
+    names = ("peft-sentiment", "torch", "transformers", "peft", "accelerate", "tokenizers")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _read_reviews(texts: Sequence[str], labels: ArrayLike) -> Reviews:
+    names = [str(label) for label in np.asarray(labels).tolist()]
+    texts = _require_texts(texts)
+    if len(texts) != len(names):
+        raise DataError(f"There are {len(texts)} texts but {len(names)} labels; give one for each.")
+    return Reviews(texts, names)
+
+
+def _require_texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise DataError("The texts are a single str. Put it into a list: [text].")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(
+                f"Text {place} is {text!r}, a {type(text).__name__}, but must be a str. "
+                "Leave it out or convert it."
+            )
+    return list(texts)
+
+
+def _list_classes(labels: ArrayLike) -> list[Any]:
+    values = np.asarray(labels)
+    if values.ndim != 1 or values.dtype.kind not in "iuUO":
+        raise DataError(
+            f"The labels have the dtype {values.dtype} and {values.ndim} dimensions, but must be "
+            "one row of str or int. Convert them."
+        )
+    classes = sorted(set(values.tolist()))
+    if len(classes) < 2:
+        raise DataError(
+            f"The labels have one class only ({classes}). Training needs texts of at least two."
+        )
+    return classes

@@ -1,0 +1,1 @@
+"""The encoder, its adapter, and the precision they compute in."""

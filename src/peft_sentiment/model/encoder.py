@@ -1,0 +1,313 @@
+"""A pre-trained encoder with its own standard classification head, and its tokenizer."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants, get_session, hf_hub_url, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from peft_sentiment.config import ModelSettings
+from peft_sentiment.errors import HubError, ModelError, SettingsError
+from peft_sentiment.files import compute_sha256
+from peft_sentiment.model.packaged import PACKAGED_MODELS, load_packaged_folder
+
+FILES_READ = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+TOKENIZER_FILES_READ = [
+    "tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    "*.model",
+]  # fmt: skip
+
+HUB_TIMEOUT = 5.0
+"""Seconds that the hub has for its first answer."""
+
+BODY_DROPOUTS = (
+    "dropout",
+    "attention_dropout",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "embedding_dropout",
+    "mlp_dropout",
+)
+"""Names that configurations give to the dropout rates inside the encoder."""
+
+HEAD_DROPOUTS = ("classifier_dropout", "cls_dropout")
+"""Names of the head's dropout rate that, left at None, fall back to `hidden_dropout_prob`."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A sequence-classification model, its tokenizer, and what its base is.
+
+    Attributes:
+        name: the base as it was asked for.
+        revision: the revision that was asked for, of a model on the hub.
+        folder: where the base was read from.
+        sha256: fingerprint of the base's weights.
+        new_modules: modules whose weights the base lacks, so that they start at random.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str | None
+    folder: Path
+    sha256: str
+    new_modules: tuple[str, ...]
+
+
+def load_encoder(settings: ModelSettings, label_names: Sequence[str], seed: int) -> Encoder:
+    """Load the base and put a classification head for these labels on it.
+
+    Args:
+        settings: which base, and whether its dropout is used.
+        label_names: written into the model's config, in this order.
+        seed: of the head's weights.
+
+    Raises:
+        ModelError: the base is missing, incomplete, corrupt or not supported.
+        HubError: the hub can't be reached or does not have the base.
+    """
+    name, revision = settings.model_name_or_path, settings.model_revision
+    folder = find_model_folder(name, revision)
+    with _model_errors(name, folder), _quiet_transformers(), _seeded(seed):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _set_labels(config, label_names)
+        if not settings.body_dropout:
+            turn_off_body_dropout(config)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    new_modules = _find_new_modules(report, name)
+    _require_same_vocabulary(model, tokenizer, name)
+    return Encoder(
+        model.eval(), tokenizer, name, revision, folder, fingerprint_weights(folder), new_modules
+    )
+
+
+def find_model_folder(name: str, revision: str | None) -> Path:
+    """Return the local folder of a base: packaged, local, or from the hub by way of its cache.
+
+    Raises:
+        ModelError: there is no such folder, or it lacks a file.
+        HubError: the hub can't be reached or does not have the base.
+    """
+    if name in PACKAGED_MODELS:
+        return load_packaged_folder(name)
+    if name.startswith("packaged/"):
+        raise ModelError(
+            f"model.model_name_or_path is {name!r}, but the packaged models are: "
+            f"{', '.join(PACKAGED_MODELS)}. Name one of them with --model-name-or-path."
+        )
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _require_model_files(folder)
+        return folder
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(
+            f"{name}: no such model folder. --model-name-or-path needs a folder with config.json, "
+            "model.safetensors and a tokenizer, a packaged model, or a name on the hub."
+        )
+    folder = _download_model(name, revision)
+    _require_model_files(folder)
+    return folder
+
+
+def get_longest_input(encoder: Encoder) -> int | None:
+    """Return the number of tokens the encoder can read, or None where it has no limit."""
+    config = encoder.model.config
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return None
+    # RoBERTa and its kin count positions from the padding token's number on.
+    counts_from_padding = ("roberta", "xlm-roberta", "camembert", "mpnet")
+    is_shifted = config.model_type in counts_from_padding
+    return int(positions) - (config.pad_token_id + 1 if is_shifted else 0)
+
+
+def require_length_fits(encoder: Encoder, max_length: int) -> None:
+    """Check that the encoder can read reviews of this many tokens.
+
+    Raises:
+        SettingsError: it can't.
+    """
+    longest = get_longest_input(encoder)
+    if longest is not None and max_length > longest:
+        raise SettingsError(
+            f"data.max_length is {max_length}, but {encoder.name} reads at most {longest} tokens. "
+            f"Set --max-length to {longest} or less."
+        )
+
+
+def turn_off_body_dropout(config: PreTrainedConfig) -> None:
+    """Set every dropout rate inside the encoder to 0, and leave the head's as it is."""
+    for name in HEAD_DROPOUTS:
+        if getattr(config, name, 0.0) is None:
+            setattr(config, name, getattr(config, "hidden_dropout_prob", 0.0))
+    for name in BODY_DROPOUTS:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+
+
+def fingerprint_weights(folder: Path) -> str:
+    """Return one sha256 for all weight files of a model folder."""
+    digests = [compute_sha256(file) for file in sorted(folder.glob("model*.safetensors"))]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _set_labels(config: PreTrainedConfig, label_names: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {label: i for i, label in enumerate(label_names)}
+    config.problem_type = "single_label_classification"
+
+
+def _require_model_files(folder: Path) -> None:
+    needed = {"config.json": "config.json", "model weights": "model*.safetensors"}
+    missing = [what for what, pattern in needed.items() if not any(folder.glob(pattern))]
+    if not missing:
+        return
+    message = f"{folder}: not a model folder; it lacks {' and '.join(missing)}."
+    if any(folder.glob("pytorch_model*.bin")):
+        message += (
+            " Its pytorch_model.bin is a pickle, which can run code and is not read. "
+            "Convert it where you trust it: load it with transformers and save it again."
+        )
+    elif (folder / "adapter_config.json").is_file():
+        message += " It is an adapter: give it to predict, evaluate or demo, and name a base here."
+    else:
+        message += " Name a folder that transformers' save_pretrained has written."
+    raise ModelError(message)
+
+
+def _download_model(name: str, revision: str | None) -> Path:
+    """Bring a model of the hub into the hub's own cache; without a network, look only there."""
+    asked = f"model {name!r}" + (f", revision {revision!r}" if revision else "")
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=FILES_READ + TOKENIZER_FILES_READ,
+            local_files_only=not _is_hub_reachable(name, revision),
+        )
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        reason = "it is gated" if isinstance(error, GatedRepoError) else "there is no such model"
+        raise HubError(
+            f"{constants.ENDPOINT}: {asked} can't be had: {reason}. Check the name, log in with "
+            "`hf auth login` if it is private or gated, or name a local folder or "
+            f"{PACKAGED_MODELS[0]} with --model-name-or-path."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise HubError(
+            f"{constants.ENDPOINT}: {asked} does not exist. Correct --model-revision."
+        ) from error
+    except (LocalEntryNotFoundError, HTTPError, OSError) as error:
+        raise HubError(
+            f"{constants.ENDPOINT}: the hub can't be reached, and {asked} is not in its cache "
+            f"({constants.HF_HUB_CACHE}). Check the network or HF_ENDPOINT, or name a local "
+            f"folder or {PACKAGED_MODELS[0]} with --model-name-or-path."
+        ) from error
+    return Path(folder)
+
+
+def _is_hub_reachable(name: str, revision: str | None) -> bool:
+    """Tell whether the hub answers at all; its client would wait for a silent one without end."""
+    url = hf_hub_url(name, "config.json", revision=revision)
+    try:
+        return bool(get_session().head(url, timeout=HUB_TIMEOUT).status_code < 500)
+    except (HTTPError, OSError):
+        return False
+
+
+def _find_new_modules(report: dict[str, Any], name: str) -> tuple[str, ...]:
+    """Return the modules that the base has no weights for, which only the head may be."""
+    keys = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
+    modules = sorted({key.rpartition(".")[0] for key in keys})
+    body = [module for module in modules if any(part.isdigit() for part in module.split("."))]
+    if body:
+        raise ModelError(
+            f"{name}: the weights lack {len(body)} modules of the encoder, {body[0]} among them. "
+            "They are of another architecture than config.json says; fetch or save the model again."
+        )
+    return tuple(modules)
+
+
+def _require_same_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
+) -> None:
+    rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens, the encoder {rows}. "
+            "They do not belong together; fetch or save both again."
+        )
+
+
+@contextmanager
+def _model_errors(name: str, folder: Path) -> Iterator[None]:
+    """Turn what loading raises for a bad folder into our error; bugs pass."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ModelError(
+            f"{name}: the weights in {folder} are corrupt ({error}). Fetch the model again."
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{name}: the model in {folder} can't be loaded: {first_line} "
+            "It needs config.json, model.safetensors and a tokenizer of an architecture that "
+            "transformers can classify with, without code of its own."
+        ) from error
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw new weights from this seed, and leave the caller's random state as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep the loading report and its progress bars off the console; errors are ours to tell."""
+    verbosity = transformers_logging.get_verbosity()
+    bars_were_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars_were_on:
+            transformers_logging.enable_progress_bar()

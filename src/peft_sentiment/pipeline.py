@@ -1,0 +1,338 @@
+"""The parts in order: each reads records and writes one, last."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+import torch
+from rich.console import Console
+
+from peft_sentiment.config import Settings
+from peft_sentiment.data.batching import LabelledTokens
+from peft_sentiment.data.sources import load_reviews
+from peft_sentiment.data.split import split_reviews
+from peft_sentiment.errors import InterruptionError, OutputError
+from peft_sentiment.evaluation.comparison import compare_predictions
+from peft_sentiment.evaluation.metrics import compute_scores
+from peft_sentiment.evaluation.storage import save_predictions
+from peft_sentiment.files import require_writable_folder, write_text
+from peft_sentiment.inference.classifier import SentimentClassifier, read_versions
+from peft_sentiment.model.adapters import count_parameters, is_adapter_folder
+from peft_sentiment.model.memory import measure_peak_rss
+from peft_sentiment.records import (
+    SCHEMA_VERSION,
+    DataRecord,
+    Environment,
+    ParameterCounts,
+    Predictions,
+    Results,
+    Splits,
+    StepRecord,
+    TrainingRecord,
+    render_json,
+)
+from peft_sentiment.reporting.console import (
+    TrainingProgress,
+    show_comparison,
+    show_confusion,
+    show_foundation,
+    show_heading,
+    show_parameters,
+    show_scores,
+    show_training,
+    show_validation,
+)
+from peft_sentiment.serving.demo import ask_for_reviews, show_samples
+from peft_sentiment.training.fit import Event, summarize_training
+
+RESULTS_FILE = "results.json"
+PREDICTIONS_FOLDER = "predictions"
+INTERRUPTED_FOLDER = "checkpoints/interrupted"
+GIT_TIMEOUT = 5.0
+"""Seconds that the question for the source tree's commit may take."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline.
+
+    Attributes:
+        started: time of the clock at its start.
+    """
+
+    settings: Settings
+    console: Console
+    clock: Callable[[], float] = time.perf_counter
+    started: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What a run stands on: the split reviews and the encoder with an untrained head."""
+
+    splits: Splits
+    classifier: SentimentClassifier
+    train: LabelledTokens
+    validation: LabelledTokens
+    data: DataRecord
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training."""
+
+    parameters: ParameterCounts
+    record: TrainingRecord
+    events: list[Event] = field(repr=False)
+
+
+def run_pipeline(settings: Settings, console: Console) -> Results:
+    """Measure the base, train an adapter, compare both, store everything, show samples.
+
+    Raises:
+        PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
+    """
+    run = Run(settings, console)
+    require_outputs(settings)
+    show_heading(console, 1, "The foundation model")
+    foundation = load_foundation(run)
+    base = score_model(run, foundation, "Base")
+    show_heading(console, 2, "PEFT configuration and training")
+    training = train_adapter(run, foundation)
+    peft = score_model(run, foundation, "PEFT")
+    results = compare_models(run, foundation, training, {"base": base, "peft": peft})
+    store_run(settings, foundation, training, {"base": base, "peft": peft}, results)
+    show_heading(console, 3, "Performance comparison")
+    show_results(run, results)
+    show_heading(console, 4, "Demonstration")
+    show_samples(console, foundation.classifier)
+    if console.is_terminal and sys.stdin.isatty():
+        ask_for_reviews(console, foundation.classifier)
+    return results
+
+
+def run_training(settings: Settings, console: Console) -> None:
+    """Train an adapter and store it, without measuring base and improvement.
+
+    Raises:
+        PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
+    """
+    run = Run(settings, console)
+    require_outputs(settings)
+    foundation = load_foundation(run)
+    training = train_adapter(run, foundation)
+    score_model(run, foundation, "PEFT")
+    store_training(settings, foundation, training)
+    console.print(f"Adapter: {settings.output.adapter_dir}", markup=False, highlight=False)
+
+
+def require_outputs(settings: Settings) -> None:
+    """Check that the results can be stored, before time is spent on them.
+
+    Raises:
+        OutputError: a folder can't be written to, or holds something that is not ours.
+    """
+    output = settings.output
+    adapter_dir = Path(output.adapter_dir)
+    is_empty = adapter_dir.is_dir() and not any(adapter_dir.iterdir())
+    if adapter_dir.exists() and not is_empty:
+        if not is_adapter_folder(adapter_dir):
+            raise OutputError(
+                f"{adapter_dir}: there is something there that is no adapter, and it would be "
+                "replaced. Name another folder with --adapter-dir, or move it away."
+            )
+        if not output.overwrite_adapter_dir:
+            raise OutputError(
+                f"{adapter_dir}: there is an adapter already. Name another folder with "
+                "--adapter-dir, or allow to replace it with --overwrite-adapter-dir."
+            )
+    require_writable_folder(adapter_dir.resolve().parent, "--adapter-dir")
+    require_writable_folder(Path(output.output_dir), "--output-dir")
+
+
+def load_foundation(run: Run) -> Foundation:
+    """Load and split the reviews, load the encoder, and show both."""
+    start, settings = run.clock(), run.settings
+    splits = split_reviews(load_reviews(settings.data), settings.data, settings.training.seed)
+    classifier = SentimentClassifier.from_settings(settings)
+    classifier.build_base(splits.label_names)
+    parts = [splits.train, splits.validation, splits.test]
+    train, validation, test = map(classifier.tokenize, parts)
+    cut = sum(int(part.reviews.is_cut.sum()) for part in (train, validation, test))
+    data = describe_data(splits, settings, cut)
+    environment = describe_environment(classifier)
+    name = settings.model.model_name_or_path
+    show_foundation(run.console, environment, data, name, run.clock() - start)
+    return Foundation(splits, classifier, train, validation, data, environment)
+
+
+def score_model(run: Run, foundation: Foundation, title: str) -> Predictions:
+    """Score the test reviews with the model as it stands, and show how well."""
+    test = foundation.splits.test
+    with run.console.status(f"Scoring {len(test):,} test reviews"):
+        predictions = foundation.classifier.predict_reviews(test.texts)
+    level = run.settings.evaluation.confidence_level
+    show_scores(run.console, title, compute_scores(test.labels, predictions, level))
+    return predictions
+
+
+def train_adapter(run: Run, foundation: Foundation) -> Training:
+    """Put an adapter on the encoder and train it, with progress.
+
+    Raises:
+        InterruptionError: by Ctrl-C; says where the weights so far are saved.
+    """
+    classifier, settings = foundation.classifier, run.settings
+    parameters = count_parameters(classifier.build_adapter())
+    show_parameters(run.console, parameters)
+    events: list[Event] = []
+    try:
+        with TrainingProgress(run.console, settings.training.logging_steps) as progress:
+            for event in classifier.iterate_fit(foundation.train, foundation.validation):
+                events.append(event)
+                if isinstance(event, StepRecord):
+                    progress.update(event)
+                else:
+                    show_validation(run.console, event)
+    except KeyboardInterrupt:
+        raise save_interrupted(settings, classifier, events) from None
+    record = summarize_training(events, settings.training.load_best_model_at_end)
+    show_training(run.console, record)
+    return Training(parameters, record, events)
+
+
+def save_interrupted(
+    settings: Settings, classifier: SentimentClassifier, events: list[Event]
+) -> InterruptionError:
+    """Save the weights as they stand, away from the last finished run, and say where."""
+    steps = sum(isinstance(event, StepRecord) for event in events)
+    if not steps:
+        return InterruptionError("Stopped before the first step; nothing is saved.")
+    folder = Path(settings.output.output_dir) / INTERRUPTED_FOLDER
+    classifier.save(folder)
+    return InterruptionError(
+        f"Stopped after step {steps}. The adapter as it stands is saved in {folder}; try it with: "
+        f"peft-sentiment demo {folder}. Earlier results are unchanged."
+    )
+
+
+def compare_models(
+    run: Run, foundation: Foundation, training: Training, predictions: dict[str, Predictions]
+) -> Results:
+    """Make the record of the whole run from the models' predictions, by name."""
+    labels, evaluation = foundation.splits.test.labels, run.settings.evaluation
+    rng = np.random.default_rng(run.settings.training.seed)
+    return Results(
+        schema_version=SCHEMA_VERSION,
+        status="finished",
+        seconds=run.clock() - run.started,
+        peak_rss_bytes=measure_peak_rss(),
+        settings=run.settings.as_tables(),
+        environment=foundation.environment,
+        data=foundation.data,
+        parameters=training.parameters,
+        training=training.record,
+        models={
+            name: compute_scores(labels, of_model, evaluation.confidence_level)
+            for name, of_model in predictions.items()
+        },
+        improvement=compare_predictions(
+            labels, predictions["base"], predictions["peft"], evaluation, rng
+        ),
+    )
+
+
+def store_run(
+    settings: Settings,
+    foundation: Foundation,
+    training: Training,
+    predictions: dict[str, Predictions],
+    results: Results,
+) -> None:
+    """Store everything; results.json is taken away first and comes back last.
+
+    So its presence means that all the other files belong to it.
+    """
+    folder = Path(settings.output.output_dir)
+    (folder / RESULTS_FILE).unlink(missing_ok=True)
+    store_training(settings, foundation, training)
+    for name, of_model in predictions.items():
+        path = folder / PREDICTIONS_FOLDER / f"{name}.parquet"
+        save_predictions(path, foundation.splits.test, of_model)
+    write_text(folder / RESULTS_FILE, render_json(results))
+
+
+def store_training(settings: Settings, foundation: Foundation, training: Training) -> None:
+    """Store the adapter, the settings, and a line for each step and validation."""
+    folder = Path(settings.output.output_dir)
+    foundation.classifier.save(settings.output.adapter_dir, trained_with=settings)
+    write_text(folder / "settings.toml", tomli_w.dumps(settings.as_tables()))
+    lines = (json.dumps({"kind": type(e).__name__, **asdict(e)}) for e in training.events)
+    write_text(folder / "steps.jsonl", "\n".join(lines) + "\n")
+
+
+def show_results(run: Run, results: Results) -> None:
+    """Show the comparison, and where everything is stored."""
+    output = run.settings.output
+    level = run.settings.evaluation.confidence_level
+    show_comparison(run.console, results.models, results.improvement, level)
+    show_confusion(run.console, results.models["peft"], results.data.label_names)
+    for what, place in (
+        ("Adapter", output.adapter_dir),
+        ("Results", Path(output.output_dir) / RESULTS_FILE),
+    ):
+        run.console.print(f"{what}: {place}", markup=False, highlight=False)
+
+
+def describe_data(splits: Splits, settings: Settings, cut: int) -> DataRecord:
+    """Make the record of the reviews in use, of which `cut` were longer than the model reads."""
+    return DataRecord(
+        name=splits.name,
+        sha256=splits.sha256,
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=len(splits.test),
+        duplicates_removed=splits.duplicates_removed,
+        label_names=splits.label_names,
+        label_counts={name: list(splits.train.labels).count(name) for name in splits.label_names},
+        max_length=settings.data.max_length,
+        truncation=settings.data.truncation,
+        cut=cut,
+    )
+
+
+def describe_environment(classifier: SentimentClassifier) -> Environment:
+    """Make the record of what computes."""
+    return Environment(
+        versions=read_versions(),
+        device=str(classifier.precision_.device),
+        dtype=classifier.precision_.dtype_name,
+        attention=str(classifier.encoder_.model.config._attn_implementation),
+        threads=torch.get_num_threads(),
+        commit=find_commit(),
+    )
+
+
+def find_commit() -> str | None:
+    """Return the git commit of the source tree, or None for an installed package."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(  # noqa: S603 - fixed words
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607 - the git of PATH
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

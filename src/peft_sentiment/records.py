@@ -1,0 +1,340 @@
+"""What one part hands to the next: plain frozen records, torch-free and JSON ready.
+
+Numbers live here; words are made from them once, in `reporting`.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peft_sentiment.errors import OutputError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Labelled reviews, in the data's order.
+
+    Attributes:
+        texts: the reviews.
+        labels: the label name of each review.
+    """
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+
+    def __len__(self) -> int:
+        """Return the number of reviews."""
+        return len(self.texts)
+
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "Reviews":
+        """Return the reviews at these places, in this order."""
+        return Reviews([self.texts[i] for i in indices], [self.labels[i] for i in indices])
+
+
+@dataclass(frozen=True)
+class SourceData:
+    """Reviews as a source gives them: checked and cleaned, not yet split to size.
+
+    Attributes:
+        name: data set name or file path, as it was asked for.
+        sha256: of the file or files read, where there are any.
+        label_names: all labels, in the order in which they are reported.
+        train: reviews to train on; validation and test are split off where they are None.
+        validation: the source's own validation reviews.
+        test: the source's own test reviews.
+        duplicates_removed: reviews dropped because their text occurs elsewhere.
+    """
+
+    name: str
+    sha256: str | None
+    label_names: tuple[str, ...]
+    train: Reviews
+    validation: Reviews | None
+    test: Reviews | None
+    duplicates_removed: int
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train, validation and test reviews that share no text.
+
+    Attributes: as in `SourceData`; `validation` is empty where none was asked for.
+    """
+
+    name: str
+    sha256: str | None
+    label_names: tuple[str, ...]
+    train: Reviews
+    validation: Reviews
+    test: Reviews
+    duplicates_removed: int
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data of a run, counted in reviews.
+
+    Attributes:
+        cut: reviews longer than `max_length`, in all three parts together.
+        label_counts: label name -> training reviews with it.
+    """
+
+    name: str
+    sha256: str | None
+    train: int
+    validation: int
+    test: int
+    duplicates_removed: int
+    label_names: tuple[str, ...]
+    label_counts: dict[str, int]
+    max_length: int
+    truncation: str
+    cut: int
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a run was computed with.
+
+    Attributes:
+        versions: distribution name -> version.
+        device: torch's name of the device.
+        dtype: dtype of the matrix products.
+        attention: attention implementation of the encoder.
+        threads: threads of one operation on the CPU.
+        commit: git commit of the source tree, when it is run from one.
+    """
+
+    versions: dict[str, str]
+    device: str
+    dtype: str
+    attention: str
+    threads: int
+    commit: str | None
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Weights of the model, counted once each."""
+
+    adapter: int
+    head: int
+    trainable: int
+    total: int
+    trainable_percent: float
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimizer step.
+
+    Attributes:
+        step: number of the step, from 1.
+        steps: steps that the run is to have.
+        epoch: passes over the training reviews so far.
+        loss: mean (weighted) cross-entropy over the step's reviews, before the update.
+        learning_rate: rate of this update.
+        grad_norm: length of the gradient before clipping.
+        reviews: reviews in this step.
+        tokens: real tokens in this step, padding left out.
+        seconds: wall time of this step.
+    """
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    reviews: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """Scores on the validation reviews after a step; `seconds` is what they took."""
+
+    step: int
+    epoch: float
+    accuracy: float
+    f1: float
+    log_loss: float
+    is_best: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One training run; rates are over training time, validation left out.
+
+    Attributes:
+        seconds: wall time of training and validation.
+        reviews: reviews trained on, counted once per pass.
+        final_loss: mean loss of the last tenth of the steps.
+        best_step: step whose weights were kept.
+        stopped_early: whether validation ended the run before its last step.
+    """
+
+    seconds: float
+    reviews: int
+    reviews_per_second: float
+    tokens_per_second: float
+    steps: int
+    final_loss: float
+    best_step: int
+    stopped_early: bool
+    validations: tuple[ValidationRecord, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well one model labels the test reviews.
+
+    `f1`, `precision` and `recall` are macro means over the labels. `roc_auc` is one-against-rest
+    and macro for more than two labels, and None where the test reviews lack a label.
+
+    Attributes:
+        accuracy_interval: Wilson's score interval at the settings' confidence level.
+        confusion: reviews by true label (row) and predicted label (column).
+    """
+
+    accuracy: float
+    f1: float
+    precision: float
+    recall: float
+    roc_auc: float | None
+    log_loss: float
+    accuracy_interval: tuple[float, float]
+    reviews_per_second: float
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """The PEFT model against the base model on the same reviews, as differences of fractions.
+
+    Attributes:
+        accuracy_interval: paired bootstrap interval of the accuracy difference.
+        p_value: exact McNemar test, two-sided.
+        fixed: reviews that only the PEFT model gets right.
+        broken: reviews that only the base model gets right.
+    """
+
+    accuracy: float
+    f1: float
+    accuracy_interval: tuple[float, float]
+    p_value: float
+    fixed: int
+    broken: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished run; the contents of results.json, which other programs read."""
+
+    schema_version: int
+    status: str
+    seconds: float
+    peak_rss_bytes: int
+    settings: dict[str, dict[str, Any]]
+    environment: Environment
+    data: DataRecord
+    parameters: ParameterCounts
+    training: TrainingRecord
+    models: dict[str, Scores]
+    improvement: Improvement
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One model's probabilities, in the order of the reviews.
+
+    Attributes:
+        label_names: name of each column of `probabilities`.
+        probabilities: (N, C), float32; rows sum to 1.
+        tokens: (N,), tokens read of each review.
+        is_cut: (N,), whether the review was longer than that.
+        seconds: wall time of tokenizing and scoring.
+    """
+
+    label_names: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    tokens: NDArray[np.int32]
+    is_cut: NDArray[np.bool_]
+    seconds: float
+
+    @property
+    def labels(self) -> list[str]:
+        """The most probable label name of each review."""
+        return [self.label_names[i] for i in self.probabilities.argmax(axis=1)]
+
+
+def render_json(record: object) -> str:
+    """Return a record as JSON; numbers that are not finite become null."""
+    values = dataclasses.asdict(typing.cast("Any", record))
+    return json.dumps(_without_nan(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def load_results(path: Path) -> Results:
+    """Read a results.json.
+
+    Raises:
+        OutputError: the file is missing or not what this version writes.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OutputError(
+            f"{path}: no such file, so this folder holds no finished run. "
+            "Make one with: peft-sentiment run --output-dir FOLDER."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: the results can't be read ({error}). Run again.") from error
+    try:
+        return typing.cast("Results", build_record(Results, values))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise OutputError(
+            f"{path}: not the results of this version (schema {SCHEMA_VERSION}): {error!r}. "
+            "Run again with this version."
+        ) from error
+
+
+def build_record(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any record
+    """Build a record of a type from parsed JSON, nested records included."""
+    if dataclasses.is_dataclass(kind):
+        kinds = typing.get_type_hints(kind)
+        fields = dataclasses.fields(kind)
+        return kind(
+            **{item.name: build_record(kinds[item.name], value[item.name]) for item in fields}
+        )  # type: ignore[operator]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        item_kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(map(build_record, item_kinds, value))
+    if origin is dict and dataclasses.is_dataclass(arguments[1]):
+        return {key: build_record(arguments[1], item) for key, item in value.items()}
+    if origin is types.UnionType and value is not None:
+        return build_record(arguments[0], value)
+    return value

@@ -1,0 +1,1 @@
+"""Words from records: nothing is computed here."""

@@ -1,0 +1,411 @@
+"""Words for the terminal, made from records.
+
+Everything that comes from outside (reviews, label names, paths) goes through `_clean` and into
+`Text`, so that neither Rich's markup nor a terminal's control sequences in it take effect.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from peft_sentiment.records import (
+    DataRecord,
+    Environment,
+    Improvement,
+    ParameterCounts,
+    Predictions,
+    Scores,
+    StepRecord,
+    TrainingRecord,
+    ValidationRecord,
+)
+
+PARTS = 4
+WIDEST_CONFUSION = 8
+"""Labels up to which a confusion table is readable in a terminal."""
+
+DemoRow = tuple[str, str, float, str, float]
+"""Review, label and confidence of the PEFT model, label and confidence of the base model."""
+
+# Control characters (ESC among them), line separators, and those that turn the writing direction.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+
+_TRUNCATIONS = {
+    "head": "cut at the end",
+    "tail": "cut at the beginning",
+    "head+tail": "cut in the middle",
+}
+
+
+def show_heading(console: Console, number: int, title: str) -> None:
+    """Show where the run has got to, such as "Part 1 of 4: The foundation model"."""
+    console.print()
+    heading = f"Part {number} of {PARTS}: {_clean(console, title)}"
+    console.rule(Text(heading, "bold"), align="left")
+
+
+def show_foundation(
+    console: Console, environment: Environment, data: DataRecord, model_name: str, seconds: float
+) -> None:
+    """Show what is loaded: the encoder, where it computes, and the reviews.
+
+    Args:
+        console: where to write.
+        environment: what the run computes with.
+        data: the reviews.
+        model_name: the encoder, as it was asked for.
+        seconds: wall time of loading both.
+    """
+    labels = ", ".join(f"{name} {_count(count)}" for name, count in data.label_counts.items())
+    facts = {
+        "Model": f"{model_name}; ready after {_duration(seconds)}",
+        "Device": f"{environment.device}, {environment.dtype}, {environment.attention} attention, "
+        f"{environment.threads} threads",
+        "Data": f"{data.name}; {_count(data.duplicates_removed)} duplicates removed",
+        "Reviews": f"{_count(data.train)} training, {_count(data.validation)} validation, "
+        f"{_count(data.test)} test",
+        "Labels": f"{labels} in training",
+        "Length": f"{_count(data.max_length)} tokens; {_count(data.cut)} longer reviews are "
+        f"{_TRUNCATIONS.get(data.truncation, data.truncation)}",
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, fact in facts.items():
+        grid.add_row(Text(name, "bold"), Text(_clean(console, fact)))
+    console.print(grid)
+
+
+def show_scores(console: Console, title: str, scores: Scores) -> None:
+    """Show a model's accuracy with its interval, its macro F1 and its speed on one line."""
+    low, high = scores.accuracy_interval
+    key_figure = f"{_clean(console, title)}: accuracy {_percent(scores.accuracy)}"
+    others = (
+        f" ({_points(low)} to {_points(high)}), macro F1 {_percent(scores.f1)}, "
+        f"{_rate(scores.reviews_per_second)} reviews/s"
+    )
+    console.print(Text.assemble((key_figure, "bold"), others))
+
+
+def show_parameters(console: Console, counts: ParameterCounts) -> None:
+    """Show how many weights are trained, on one line."""
+    _say(
+        console,
+        f"Trainable {_count(counts.trainable)} of {_count(counts.total)} weights "
+        f"({counts.trainable_percent:.3g} %): adapter {_count(counts.adapter)}, "
+        f"head {_count(counts.head)}",
+    )
+
+
+def show_training(console: Console, record: TrainingRecord) -> None:
+    """Show a finished training run: what it took and where it ended."""
+    _say(
+        console,
+        f"Trained {_count(record.steps)} steps in {_duration(record.seconds)}: "
+        f"{_rate(record.reviews_per_second)} reviews/s, "
+        f"{_rate(record.tokens_per_second)} tokens/s",
+    )
+    end = "stopped early; " if record.stopped_early else ""
+    _say(
+        console,
+        f"Final loss {record.final_loss:.3f}; {end}weights of step {_count(record.best_step)} kept",
+    )
+
+
+def show_validation(console: Console, record: ValidationRecord) -> None:
+    """Show the scores on the validation reviews, on one line."""
+    line = (
+        f"validation  step {record.step}  accuracy {_percent(record.accuracy)}  "
+        f"F1 {_percent(record.f1)}  log loss {record.log_loss:.3f}"
+    )
+    _say_line(console, f"{line}  best so far" if record.is_best else line)
+
+
+class TrainingProgress:
+    """Progress of a training run, from its step records.
+
+    In a terminal it is a bar that leaves nothing behind; elsewhere, such as in a log file, a plain
+    line every few steps. Other lines may be printed to the console in between.
+
+    Example:
+        with TrainingProgress(console, settings.logging_steps) as progress:
+            for record in steps:
+                progress.update(record)
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        logging_steps: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Prepare the progress; the clock starts with the `with` block.
+
+        Args:
+            console: where to write.
+            logging_steps: steps between plain lines.
+            clock: gives the time in seconds.
+        """
+        self._console = console
+        self._logging_steps = logging_steps
+        self._clock = clock
+        self._started = self._seconds = 0.0
+        self._steps = self._reviews = 0
+        self._bar = _build_bar(console) if console.is_interactive else None
+
+    def __enter__(self) -> Self:
+        self._started = self._clock()
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        if self._bar:
+            self._bar.stop()
+        return False
+
+    def update(self, record: StepRecord) -> None:
+        """Show one more step."""
+        self._steps += 1
+        self._reviews += record.reviews
+        self._seconds += record.seconds
+        if self._bar:
+            self._move_bar(self._bar, record)
+        elif record.step % self._logging_steps == 0 or record.step == record.steps:
+            _say_line(self._console, self._describe(record))
+
+    def _move_bar(self, bar: Progress, record: StepRecord) -> None:
+        bar.update(
+            bar.task_ids[0],
+            total=record.steps,
+            completed=record.step,
+            description=f"step {record.step}/{record.steps}",
+            words=f"loss {record.loss:.3f}  {self._describe_speed(record)}",
+        )
+
+    def _describe(self, record: StepRecord) -> str:
+        return (
+            f"step {record.step}/{record.steps}  epoch {record.epoch:.2f}  "
+            f"loss {record.loss:.3f}  lr {record.learning_rate:.2g}  "
+            f"{self._describe_speed(record)}"
+        )
+
+    def _describe_speed(self, record: StepRecord) -> str:
+        rate = self._reviews / self._seconds
+        # By the clock, because what is left has its validations too; and over the steps seen here,
+        # because a resumed run does not begin at step 1.
+        elapsed = self._clock() - self._started
+        left = (record.steps - record.step) * elapsed / self._steps
+        return f"{_rate(rate)} reviews/s  {_rough_duration(left)} left"
+
+
+def show_comparison(
+    console: Console,
+    models: Mapping[str, Scores],
+    improvement: Improvement,
+    confidence_level: float,
+    pair: tuple[str, str] = ("base", "peft"),
+) -> None:
+    """Show the models side by side, and how sure the improvement is.
+
+    Args:
+        console: where to write.
+        models: name -> scores; has the pair, and may have others.
+        improvement: of the second of the pair over the first.
+        confidence_level: of the improvement's interval.
+        pair: names of the two models that are compared.
+    """
+    table = _build_table("", "Accuracy %", "F1 %", "Precision %", "Recall %", "ROC AUC", "Log loss")
+    for name, scores in models.items():
+        table.add_row(Text(_title(console, name)), *_describe_scores(scores))
+    baseline, challenger = pair
+    differences = _describe_differences(models[baseline], models[challenger], improvement)
+    table.add_row("Improvement", *differences, style="bold")
+    console.print(table)
+    names = (_title(console, baseline), _title(console, challenger))
+    for sentence in _describe_certainty(improvement, confidence_level, names):
+        _say(console, sentence)
+
+
+def show_confusion(console: Console, scores: Scores, label_names: Sequence[str]) -> None:
+    """Show how many reviews of each label (row) are given which label (column)."""
+    if len(label_names) > WIDEST_CONFUSION:
+        _say(console, f"Confusion: results.json has the table of the {len(label_names)} labels.")
+        return
+    names = [_clean(console, name) for name in label_names]
+    table = _build_table("True label", *(f"said {name}" for name in names))
+    for i, (name, counts) in enumerate(zip(names, scores.confusion, strict=True)):
+        cells = [Text(_count(n), "bold" if i == j else "") for j, n in enumerate(counts)]
+        table.add_row(Text(name), *cells)
+    console.print(table)
+
+
+def show_predictions(console: Console, texts: Sequence[str], predictions: Predictions) -> None:
+    """Show a line per text: its label, how sure that is, and the text; whole, where it is piped."""
+    width = max(map(len, predictions.label_names))
+    for text, label, row in zip(texts, predictions.labels, predictions.probabilities, strict=True):
+        label = _clean(console, label).ljust(width)
+        line = Text(f"{label}  {row.max():.3f}  {_clean(console, text)}")
+        if console.is_terminal:
+            console.print(line, no_wrap=True, overflow="ellipsis")
+        else:
+            console.print(line, soft_wrap=True)
+
+
+def show_demo_rows(console: Console, rows: Sequence[DemoRow]) -> None:
+    """Show reviews, each on one line, with what the PEFT and the base model say of them."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=True)
+    overflow: Literal["crop", "ellipsis"] = "crop" if console.options.ascii_only else "ellipsis"
+    table.add_column("Review", no_wrap=True, overflow=overflow, ratio=1)
+    table.add_column("PEFT", overflow="fold", max_width=24)
+    table.add_column("Base", overflow="fold", max_width=24)
+    for text, label, confidence, base_label, base_confidence in rows:
+        table.add_row(
+            Text(_clean(console, text)),
+            Text(f"{_clean(console, label)} {_percent(confidence)}", "bold"),
+            Text(
+                f"{_clean(console, base_label)} {_percent(base_confidence)}",
+                "dim" if base_label == label else "yellow",
+            ),
+        )
+    console.print(table)
+
+
+def _build_bar(console: Console) -> Progress:
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[words]}"),
+        console=console,
+        transient=True,
+        expand=True,
+        # The CPU is needed for the training itself.
+        refresh_per_second=2,
+    )
+    # How many steps there are comes with the first one; until then the bar moves to and fro.
+    bar.add_task("starting", total=None, words="")
+    return bar
+
+
+def _build_table(first: str, *columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    # Names too long for their column are folded: an ASCII terminal can't show an ellipsis.
+    table.add_column(Text(first), overflow="fold")
+    for column in columns:
+        table.add_column(Text(column), justify="right", overflow="fold")
+    return table
+
+
+def _describe_scores(scores: Scores) -> list[str]:
+    shares = (scores.accuracy, scores.f1, scores.precision, scores.recall)
+    roc_auc = "-" if scores.roc_auc is None else f"{scores.roc_auc:.3f}"
+    return [*map(_points, shares), roc_auc, f"{scores.log_loss:.3f}"]
+
+
+def _describe_differences(base: Scores, peft: Scores, improvement: Improvement) -> list[str]:
+    shares = (
+        improvement.accuracy,
+        improvement.f1,
+        peft.precision - base.precision,
+        peft.recall - base.recall,
+    )
+    is_known = base.roc_auc is not None and peft.roc_auc is not None
+    return [
+        *map(_signed_points, shares),
+        f"{(peft.roc_auc or 0) - (base.roc_auc or 0):+.3f}" if is_known else "-",
+        f"{peft.log_loss - base.log_loss:+.3f}",
+    ]
+
+
+def _describe_certainty(
+    improvement: Improvement, confidence_level: float, names: tuple[str, str]
+) -> Iterator[str]:
+    baseline, challenger = names
+    baseline = "the base" if baseline == "Base" else baseline
+    low, high = improvement.accuracy_interval
+    yield (
+        f"Accuracy: {_signed_points(improvement.accuracy)} points, {100 * confidence_level:g} % "
+        f"interval {_signed_points(low)} to {_signed_points(high)} (paired bootstrap)."
+    )
+    yield (
+        f"{challenger} fixes {_count(improvement.fixed)} reviews and breaks "
+        f"{_count(improvement.broken)} (exact McNemar test, {_p_value(improvement.p_value)})."
+    )
+    if low > 0:
+        yield f"The interval lies above 0: {challenger} is more accurate than {baseline}."
+    elif high < 0:
+        yield f"The interval lies below 0: {challenger} is less accurate than {baseline}."
+    else:
+        yield (
+            f"The interval holds 0: these reviews do not show that {challenger} is better or "
+            "worse. More test reviews (--test-size) would narrow it."
+        )
+
+
+def _title(console: Console, name: str) -> str:
+    return {"base": "Base", "peft": "PEFT"}.get(name) or _clean(console, name)
+
+
+def _say(console: Console, words: str) -> None:
+    console.print(Text(_clean(console, words)))
+
+
+def _say_line(console: Console, words: str) -> None:
+    """Print without wrapping, so that a line of a log stays a line."""
+    console.print(Text(words), soft_wrap=True)
+
+
+def _clean(console: Console, words: str) -> str:
+    """Return text on one line that can do a terminal no harm and that its encoding can hold."""
+    line = " ".join(_CONTROL.sub(" ", words).split())
+    return line.encode(console.encoding, "replace").decode(console.encoding)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _percent(share: float) -> str:
+    return f"{_points(share)} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _signed_points(difference: float) -> str:
+    return f"{100 * difference:+.1f}"
+
+
+def _rate(number: float) -> str:
+    return f"{number:.1f}" if number < 100 else f"{number:,.0f}"
+
+
+def _p_value(number: float) -> str:
+    return "p < 0.0001" if number < 0.0001 else f"p = {number:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _rough_duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

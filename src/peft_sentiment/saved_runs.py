@@ -1,0 +1,290 @@
+"""What is done with what runs have saved: evaluate an adapter, label new texts, compare runs."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+from rich.console import Console
+
+from peft_sentiment.config import EvaluationSettings, Settings
+from peft_sentiment.data.sources import load_labelled_file, load_reviews, read_texts
+from peft_sentiment.data.split import draw_unseen_reviews, split_reviews
+from peft_sentiment.errors import DataError, OutputError, PeftSentimentError, SettingsError
+from peft_sentiment.evaluation.comparison import compare_predictions
+from peft_sentiment.evaluation.metrics import compute_scores
+from peft_sentiment.evaluation.storage import load_predictions, save_predictions
+from peft_sentiment.files import replacing_file
+from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.pipeline import PREDICTIONS_FOLDER, RESULTS_FILE
+from peft_sentiment.records import Predictions, Results, Reviews, Scores, load_results
+from peft_sentiment.reporting.console import (
+    show_comparison,
+    show_confusion,
+    show_predictions,
+    show_scores,
+)
+
+Row = dict[str, Any]
+"""One review with what is said of it, a value per column."""
+
+
+def evaluate_adapter(
+    folder: Path,
+    overrides: Mapping[str, Mapping[str, Any]],
+    console: Console,
+    output: Path | None,
+) -> Scores:
+    """Score a saved adapter on reviews it has not been trained on, and show how well.
+
+    Args:
+        folder: of the adapter.
+        overrides: settings that differ from those of its training: other data or a test file,
+            another number of reviews, another device.
+        console: where to show the scores.
+        output: Parquet file for the predictions, if any.
+
+    Raises:
+        DataError: the reviews are missing or malformed, or the adapter has seen them.
+        AdapterError: the adapter can't be loaded.
+    """
+    classifier = load_classifier(folder, overrides)
+    trained_with = getattr(classifier, "trained_with_", None)
+    reviews = choose_test_reviews(trained_with, overrides, classifier.label_names)
+    with console.status(f"Scoring {len(reviews):,} reviews"):
+        predictions = classifier.predict_reviews(reviews.texts)
+    level = EvaluationSettings(**overrides.get("evaluation", {})).confidence_level
+    scores = compute_scores(reviews.labels, predictions, level)
+    show_scores(console, f"{folder} on {len(reviews):,} reviews", scores)
+    show_confusion(console, scores, classifier.label_names)
+    if output is not None:
+        save_predictions(output, reviews, predictions)
+    return scores
+
+
+def load_classifier(
+    folder: Path, overrides: Mapping[str, Mapping[str, Any]]
+) -> SentimentClassifier:
+    """Load a saved adapter with the settings of model and scoring that were given by hand."""
+    chosen = {**overrides.get("model", {}), **overrides.get("training", {})}
+    return SentimentClassifier.load(folder, **chosen)
+
+
+def choose_test_reviews(
+    trained_with: Mapping[str, Mapping[str, Any]] | None,
+    overrides: Mapping[str, Mapping[str, Any]],
+    label_names: Sequence[str],
+) -> Reviews:
+    """Return reviews that a training with these settings has not seen.
+
+    They come from the test file or data set named in the overrides or, by default, from what the
+    training left of its own data.
+
+    Raises:
+        DataError: the adapter was trained on some of them, or they are malformed.
+        SettingsError: nothing is known of the training, and no data are named.
+    """
+    asked = Settings().updated({"data": overrides.get("data", {})}, "command line").data
+    trained = None if trained_with is None else Settings().updated(trained_with, "adapter")
+    if asked.test_file is not None:
+        reviews = load_labelled_file(Path(asked.test_file), asked, label_names)
+        if trained is not None:
+            _require_unseen(reviews, trained, asked.test_file)
+        return reviews
+    if trained is None and "dataset_name" not in overrides.get("data", {}):
+        raise SettingsError(
+            "This adapter does not say what it was trained on. "
+            "Name reviews to score with --test-file or --dataset-name."
+        )
+    size = overrides.get("data", {}).get("test_size")
+    same_data = trained is not None and asked.dataset_name == trained.data.dataset_name
+    if trained is not None and (same_data or "dataset_name" not in overrides.get("data", {})):
+        return draw_unseen_reviews(
+            load_reviews(trained.data), trained.data, trained.training.seed,
+            size or trained.data.test_size,
+        )  # fmt: skip
+    source = load_reviews(asked)
+    pool = source.train if source.test is None else source.test
+    return pool if size in (None, "full") else pool.take(range(min(int(size), len(pool))))
+
+
+def _require_unseen(reviews: Reviews, trained: Settings, name: str) -> None:
+    try:
+        source = load_reviews(trained.data)
+    except PeftSentimentError:
+        # The training data are gone from this machine: there is nothing to hold the file against.
+        return
+    splits = split_reviews(source, trained.data, trained.training.seed)
+    seen = {*splits.train.texts, *splits.validation.texts}
+    places = [place for place, text in enumerate(reviews.texts, start=1) if text in seen]
+    if places:
+        first = ", ".join(map(str, places[:3]))
+        raise DataError(
+            f"{name}: {len(places)} of its {len(reviews)} reviews were used to train this adapter "
+            f"(reviews {first} among them), so the score would flatter it. Remove them."
+        )
+
+
+def compare_runs(folders: Sequence[Path], console: Console, settings: EvaluationSettings) -> None:
+    """Show a finished run's comparison or, for several, the first one's PEFT model against others.
+
+    Raises:
+        OutputError: a folder holds no finished run.
+        DataError: the runs were tested on different reviews.
+    """
+    results = {folder: load_results(folder / RESULTS_FILE) for folder in folders}
+    first, *others = folders
+    if not others:
+        _show_own_comparison(results[first], console)
+    for other in others:
+        _show_against(first, other, console, settings)
+
+
+def _show_own_comparison(results: Results, console: Console) -> None:
+    level = results.settings["evaluation"]["confidence_level"]
+    show_comparison(console, results.models, results.improvement, level)
+    show_confusion(console, results.models["peft"], results.data.label_names)
+
+
+def _show_against(
+    first: Path, second: Path, console: Console, settings: EvaluationSettings
+) -> None:
+    loaded = [
+        load_predictions(run / PREDICTIONS_FOLDER / "peft.parquet") for run in (first, second)
+    ]
+    (reviews, baseline), (others, challenger) = loaded
+    if list(reviews.texts) != list(others.texts):
+        raise DataError(
+            f"{first} and {second} were tested on different reviews, so they can't be compared. "
+            "Run both with the same data, --test-size and --seed."
+        )
+    names = (str(first), str(second))
+    models = {
+        name: compute_scores(reviews.labels, predictions, settings.confidence_level)
+        for name, predictions in zip(names, (baseline, challenger), strict=True)
+    }
+    rng = np.random.default_rng(0)
+    improvement = compare_predictions(reviews.labels, baseline, challenger, settings, rng)
+    show_comparison(console, models, improvement, settings.confidence_level, names)
+
+
+def predict_texts(
+    folder: Path,
+    texts: Sequence[str],
+    overrides: Mapping[str, Mapping[str, Any]],
+    console: Console,
+    output: Path | None,
+) -> None:
+    """Label texts, and show the labels or write them to a file.
+
+    Args:
+        folder: of the adapter.
+        texts: at least one.
+        overrides: settings of model and scoring given by hand.
+        console: where to show the labels, if there is no output file.
+        output: CSV, TSV, JSONL or Parquet file, by its ending.
+
+    Raises:
+        OutputError: the output file's ending is unknown, or it can't be written.
+    """
+    if output is not None:
+        require_output_format(output)
+    predictions = load_classifier(folder, overrides).predict_reviews(texts)
+    if output is None:
+        show_predictions(console, texts, predictions)
+    else:
+        write_predictions(output, texts, predictions)
+        console.print(f"{len(texts):,} reviews: {output}", markup=False, highlight=False)
+
+
+def collect_texts(
+    arguments: Sequence[str], file: str | None, text_column: str, stdin: TextIO = sys.stdin
+) -> list[str]:
+    """Return the texts to label: from the arguments, from a file, or a line each from `stdin`.
+
+    Raises:
+        DataError: there is no text, or the file is missing or malformed.
+        SettingsError: texts are given in two ways.
+    """
+    if arguments and file is not None:
+        raise SettingsError("Give texts as arguments or with --file, not both.")
+    if file is not None:
+        return read_texts(Path(file), text_column)
+    if not arguments and stdin.isatty():
+        raise SettingsError(
+            "There is no text to label. Give texts as arguments, a file with --file, "
+            "or a text a line on standard input."
+        )
+    texts = list(arguments) or [line.rstrip("\n") for line in _read_lines(stdin)]
+    if not texts:
+        raise DataError("Standard input is empty, but must hold a text a line.")
+    for place, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise DataError(f"Text {place} is empty. Write one, or leave it out.")
+    return texts
+
+
+def _read_lines(stdin: TextIO) -> list[str]:
+    try:
+        return stdin.readlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"Standard input is not UTF-8 ({error}). Convert it.") from error
+
+
+def require_output_format(path: Path) -> None:
+    """Check that predictions can be written to a file of this ending.
+
+    Raises:
+        OutputError: they can't.
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise OutputError(
+            f"{path}: the ending is {path.suffix or 'missing'}, but must be one of: "
+            f"{', '.join(WRITERS)}. Change it."
+        )
+
+
+def write_predictions(path: Path, texts: Sequence[str], predictions: Predictions) -> None:
+    """Write a row per text: the text, its label, the label's probability, and each label's.
+
+    Raises:
+        OutputError: the file can't be written, or its ending is unknown.
+    """
+    require_output_format(path)
+    rows = list(build_rows(texts, predictions))
+    with replacing_file(path) as draft:
+        WRITERS[path.suffix.lower()](draft, rows)
+
+
+def build_rows(texts: Sequence[str], predictions: Predictions) -> Iterable[Row]:
+    """Yield a row per text."""
+    columns = [f"probability_{name}" for name in predictions.label_names]
+    for text, label, row in zip(texts, predictions.labels, predictions.probabilities, strict=True):
+        probabilities = dict(zip(columns, row.tolist(), strict=True))
+        yield {"text": text, "label": label, "confidence": float(row.max()), **probabilities}
+
+
+def _write_delimited(path: Path, rows: list[Row], delimiter: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_json_lines(path: Path, rows: list[Row]) -> None:
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+WRITERS: dict[str, Callable[[Path, list[Row]], None]] = {
+    ".csv": lambda path, rows: _write_delimited(path, rows, ","),
+    ".tsv": lambda path, rows: _write_delimited(path, rows, "\t"),
+    ".jsonl": _write_json_lines,
+    ".parquet": lambda path, rows: parquet.write_table(pa.Table.from_pylist(rows), path),
+}
+"""File ending -> what writes such a file."""

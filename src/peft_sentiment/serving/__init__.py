@@ -1,0 +1,1 @@
+"""Where people try the model."""

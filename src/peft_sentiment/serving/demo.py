@@ -1,0 +1,52 @@
+"""A demonstration in the terminal: a few reviews, then whatever a person types."""
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.reporting.console import show_demo_rows
+
+SAMPLE_REVIEWS = (
+    "A wonderful film: warm, funny and beautifully acted from the first scene to the last.",
+    "Two hours of my life that I will never get back. The plot makes no sense at all.",
+    "I expected to hate it, yet I left the cinema smiling and called my sister to tell her.",
+    "The effects are splendid and the cast is famous, but not one minute of it is alive.",
+    "Not bad at all for a first film, though the middle drags a little.",
+)
+
+
+def show_samples(console: Console, classifier: SentimentClassifier) -> None:
+    """Score the sample reviews with the adapter and, for comparison, without."""
+    show_reviews(console, classifier, SAMPLE_REVIEWS)
+
+
+def show_reviews(console: Console, classifier: SentimentClassifier, texts: Sequence[str]) -> None:
+    """Score reviews with the adapter and, for comparison, with the untrained base."""
+    tuned = classifier.predict_reviews(texts)
+    base = classifier.predict_reviews_without_adapter(texts)
+    rows = zip(
+        texts,
+        tuned.labels,
+        tuned.probabilities.max(axis=1).tolist(),
+        base.labels,
+        base.probabilities.max(axis=1).tolist(),
+        strict=True,
+    )
+    show_demo_rows(console, list(rows))
+
+
+def ask_for_reviews(
+    console: Console, classifier: SentimentClassifier, read_line: Callable[[str], str] = input
+) -> None:
+    """Score what is typed, a review a line, until an empty line, the end of input or Ctrl-C."""
+    console.print("Type a review to try it; an empty line ends.")
+    while True:
+        try:
+            text = read_line("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            console.print()
+            return
+        if not text:
+            return
+        show_reviews(console, classifier, [text])

@@ -1,0 +1,213 @@
+"""The training loop: takes steps and yields what each one did.
+
+Progress, validation, saving and stopping belong to whoever iterates.
+Shapes: B reviews of a batch, T tokens of the longest of them, C labels.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW
+from transformers import get_linear_schedule_with_warmup
+
+from peft_sentiment.config import TrainingSettings
+from peft_sentiment.data.batching import LabelledTokens, iterate_training_steps, pad_batch
+from peft_sentiment.errors import DivergenceError
+from peft_sentiment.model.precision import Precision
+from peft_sentiment.records import StepRecord
+
+MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+"""torch's dtype -> Accelerate's name."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training is made of.
+
+    Attributes:
+        model: a sequence-classification model on the precision's device; those of its weights
+            that require a gradient are trained.
+        train: N reviews.
+        settings: of the run; the seed governs the order of the reviews and, through torch's
+            global generator, dropout.
+        precision: device and dtype.
+        pad_id: token that fills up short reviews.
+        clock: seconds, for the records.
+    """
+
+    model: nn.Module
+    train: LabelledTokens
+    settings: TrainingSettings
+    precision: Precision
+    pad_id: int
+    clock: Callable[[], float] = time.perf_counter
+
+    @property
+    def reviews_per_step(self) -> int:
+        """Reviews that one optimizer step sees."""
+        settings = self.settings
+        return settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the reviews."""
+        return math.ceil(len(self.train) / self.reviews_per_step)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the run; a part of a step counts as one."""
+        return math.ceil(self.settings.num_train_epochs * self.steps_per_epoch)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Optimizer steps over which the learning rate rises."""
+        warmup = self.settings.warmup_steps
+        return math.ceil(warmup * self.steps) if warmup < 1 else int(warmup)
+
+
+def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
+    """Train, and yield a record after every optimizer step."""
+    settings = run.settings
+    label_weights = compute_label_weights(run.train, settings.class_weights)
+    trained = [weight for weight in run.model.parameters() if weight.requires_grad]
+    optimizer = AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = get_linear_schedule_with_warmup(optimizer, run.warmup_steps, run.steps)
+    torch.manual_seed(settings.seed)
+    with prepared_by_accelerate(run) as (accelerator, model):
+        stepper = accelerator.prepare(optimizer)
+        for step, chosen in enumerate(plan_steps(run), start=1):
+            start = run.clock()
+            model.train()
+            # Summed and divided by the whole step's weight, every review counts the same,
+            # however the step is divided into batches.
+            total = label_weights[run.train.targets[chosen]].sum()
+            loss = 0.0
+            for batch in split_batches(chosen, settings.per_device_train_batch_size):
+                batch_loss = compute_loss(run, model, batch, label_weights) / total
+                accelerator.backward(batch_loss)
+                loss += float(batch_loss.detach())
+            require_finite(loss, step, schedule.get_last_lr()[0])
+            grad_norm = accelerator.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
+            learning_rate = schedule.get_last_lr()[0]
+            stepper.step()
+            schedule.step()
+            stepper.zero_grad()
+            yield StepRecord(
+                step=step,
+                steps=run.steps,
+                epoch=step / run.steps_per_epoch,
+                loss=loss,
+                learning_rate=learning_rate,
+                grad_norm=float(grad_norm),
+                reviews=len(chosen),
+                tokens=int(run.train.reviews.lengths[chosen].sum()),
+                seconds=run.clock() - start,
+            )
+
+
+def require_finite(loss: float, step: int, learning_rate: float) -> None:
+    """Check that a step's loss is a number to learn from.
+
+    Raises:
+        DivergenceError: it is not.
+    """
+    if not math.isfinite(loss):
+        raise DivergenceError(
+            f"The loss of step {step} is {loss} at learning rate {learning_rate:.2g}: training has "
+            "diverged, and nothing is saved. Try a third of --learning-rate, or --no-bf16."
+        )
+
+
+def compute_loss(
+    run: TrainingRun, model: nn.Module, batch: NDArray[np.int64], label_weights: torch.Tensor
+) -> torch.Tensor:
+    """Return the summed, weighted cross-entropy of a batch.
+
+    Args:
+        run: whose reviews are meant.
+        model: its model, as Accelerate has prepared it.
+        batch: (B,), places of the reviews.
+        label_weights: (C,).
+    """
+    device = run.precision.device
+    ids, mask = pad_batch([run.train.reviews.token_ids[i] for i in batch], run.pad_id)  # (B, T)
+    logits = model(
+        input_ids=ids.to(device), attention_mask=None if mask is None else mask.to(device)
+    ).logits  # (B, C)
+    targets = torch.from_numpy(run.train.targets[batch]).to(device)  # (B,)
+    return cross_entropy(logits.float(), targets, label_weights.to(device), reduction="sum")
+
+
+def plan_steps(run: TrainingRun) -> Iterator[NDArray[np.int64]]:
+    """Yield the places of the reviews of each step, which do not depend on the batch size."""
+    epochs = (
+        iterate_training_steps(
+            run.train.reviews.lengths,
+            run.reviews_per_step,
+            np.random.default_rng([run.settings.seed, epoch]),
+        )
+        for epoch in itertools.count()
+    )
+    return itertools.islice(itertools.chain.from_iterable(epochs), run.steps)
+
+
+def split_batches(indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield consecutive parts of at most `size`."""
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
+
+
+def compute_label_weights(train: LabelledTokens, kind: str) -> torch.Tensor:
+    """Return (C,) weights: all 1, or for `balanced` N / (C * count), as scikit-learn has it."""
+    labels = len(train.label_names)
+    if kind == "none":
+        return torch.ones(labels)
+    counts = np.bincount(train.targets, minlength=labels)
+    return torch.from_numpy((len(train) / (labels * counts)).astype(np.float32))
+
+
+@contextmanager
+def prepared_by_accelerate(run: TrainingRun) -> Iterator[tuple[Accelerator, nn.Module]]:
+    """Give the model to Accelerate for the block, and take it back unchanged but for training.
+
+    Accelerate keeps the first precision of a process for good, so that a later training in
+    another one would fail: its state is made anew. Devices are placed by us.
+    """
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        mixed_precision=MIXED_PRECISION[run.precision.dtype_name],
+        cpu=run.precision.device.type == "cpu",
+        device_placement=False,
+    )
+    with gradient_checkpointing(run.model, run.settings.gradient_checkpointing):
+        model = accelerator.prepare_model(run.model, device_placement=False)
+        try:
+            yield accelerator, model
+        finally:
+            accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            run.model.eval()
+
+
+@contextmanager
+def gradient_checkpointing(model: nn.Module, enabled: bool) -> Iterator[None]:
+    """Let the model compute its activations twice in this block, where that is asked for."""
+    if not enabled:
+        yield
+        return
+    # The re-entrant form would skip the adapters: the frozen embeddings' output has no gradient.
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        model.gradient_checkpointing_disable()  # type: ignore[operator]
