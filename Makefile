@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check format setup clean
+.PHONY: run test check format docs setup clean
 
 run: $(VENV)/.ready
 	$(BIN)/peft-sentiment run $(ARGS)
@@ -20,6 +20,9 @@ check: $(VENV)/.ready-dev
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.ready-dev
+	$(BIN)/python -m peft_sentiment.reporting.reference > docs/settings.md
 
 setup: $(VENV)/.ready-dev
 

@@ -31,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 from peft_sentiment.config import ModelSettings
 from peft_sentiment.errors import HubError, ModelError, SettingsError
 from peft_sentiment.files import compute_sha256
+from peft_sentiment.model.last_layer import read_first_token_only
 from peft_sentiment.model.packaged import PACKAGED_MODELS, load_packaged_folder
 
 FILES_READ = ["config.json", "*.safetensors", "*.safetensors.index.json"]
@@ -108,6 +109,7 @@ def load_encoder(settings: ModelSettings, label_names: Sequence[str], seed: int)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     new_modules = _find_new_modules(report, name)
     _require_same_vocabulary(model, tokenizer, name)
+    read_first_token_only(model)
     return Encoder(
         model.eval(), tokenizer, name, revision, folder, fingerprint_weights(folder), new_modules
     )
