@@ -11,7 +11,9 @@ from hub.client import HubClient
 from hub.guard.loopback_only import refuse_other_hosts
 from hub.loopback import LoopbackHub
 from tiny_reviews import build_tiny_reviews, write_reviews_csv
+from tiny_runs import TinyRun
 
+from peft_sentiment.cli import main
 from peft_sentiment.records import Reviews
 
 CACHE_FOLDER = pytest.StashKey[str]()
@@ -25,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PEFT_SENTIMENT_CACHE"] = os.path.join(folder, "peft-sentiment")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # On weights this small, threads that wait for each other take ten times as long as one alone.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -77,6 +81,23 @@ def tiny_reviews() -> Reviews:
 def reviews_csv(tiny_reviews: Reviews, tmp_path: Path) -> Path:
     """The tiny reviews as a CSV file with the columns text and label."""
     return write_reviews_csv(tmp_path / "reviews.csv", tiny_reviews)
+
+
+@pytest.fixture(scope="session")
+def finished_tiny_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path, tiny_reviews: Reviews
+) -> TinyRun:
+    """A finished run of the command line on 60 training, 20 validation and 40 test reviews."""
+    home = tmp_path_factory.mktemp("run")
+    run = TinyRun(home, tiny_distilbert, write_reviews_csv(home / "reviews.csv", tiny_reviews))
+    assert main(run.arguments) == 0
+    return run
+
+
+@pytest.fixture
+def tiny_run(finished_tiny_run: TinyRun, tmp_path: Path) -> TinyRun:
+    """A copy of the finished run for one test to work on."""
+    return finished_tiny_run.copy(tmp_path / "run")
 
 
 @pytest.fixture

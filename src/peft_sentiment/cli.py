@@ -328,11 +328,13 @@ def run_comparison(parsed: argparse.Namespace) -> None:
 
 def run_prediction(parsed: argparse.Namespace) -> None:
     """`peft-sentiment predict`."""
-    from peft_sentiment.saved_runs import collect_texts, predict_texts
+    from peft_sentiment.data.texts import collect_texts
 
     text_column = load_settings(overrides=parsed.overrides).data.text_column
-    texts = collect_texts(parsed.texts, parsed.file, text_column)
+    texts = collect_texts(parsed.texts, parsed.file, text_column, sys.stdin)
     output = Path(parsed.output) if parsed.output else None
+    from peft_sentiment.saved_runs import predict_texts
+
     predict_texts(Path(parsed.adapter), texts, parsed.overrides, build_console(), output)
 
 

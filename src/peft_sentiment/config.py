@@ -29,6 +29,10 @@ PACKAGED_BERT = "packaged/minilm-l6"
 
 DEFAULT_PRESET = "quickstart"
 
+# Not pissa_niter_16 and its like: they start from a decomposition by chance, which peft draws anew
+# when it loads the adapter, so that another model comes back than was saved.
+_KNOWN_STARTS = ("gaussian", "pissa", "olora", "orthogonal")
+
 
 def _require(condition: bool, name: str, value: object, need: str) -> None:
     if not condition:
@@ -170,6 +174,10 @@ class AdapterSettings:
         _require(self.lora_alpha >= 1, "adapter.lora_alpha", self.lora_alpha, "at least 1")
         is_share = 0 <= self.lora_dropout < 1
         _require(is_share, "adapter.lora_dropout", self.lora_dropout, "from 0 up to below 1")
+        start = self.init_lora_weights
+        is_known = isinstance(start, bool) or start in _KNOWN_STARTS
+        needed = f"true, false, {', '.join(_KNOWN_STARTS[:-1])} or {_KNOWN_STARTS[-1]}"
+        _require(is_known, "adapter.init_lora_weights", start, needed)
 
 
 @dataclass(frozen=True, kw_only=True)

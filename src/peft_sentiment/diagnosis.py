@@ -1,13 +1,12 @@
 """`peft-sentiment doctor`: what this machine has, what it costs, and what is missing."""
 
-import os
 import platform
 from collections.abc import Iterator
 
 import psutil
 import torch
-from huggingface_hub import constants, scan_cache_dir
-from huggingface_hub.errors import CacheNotFound
+from huggingface_hub import constants, get_session, scan_cache_dir
+from huggingface_hub.errors import CacheNotFound, HTTPError  # type: ignore[attr-defined]
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +27,8 @@ Finding = tuple[str, str]
 def show_diagnosis(console: Console) -> None:
     """Look at everything a run depends on, and show what was found."""
     grid = Table.grid(padding=(0, 2))
+    grid.add_column(overflow="fold")
+    grid.add_column(overflow="fold")
     for name, finding in examine():
         grid.add_row(Text(name, "bold"), Text(finding))
     console.print(grid)
@@ -75,12 +76,13 @@ def _list_cached_models() -> str:
 
 
 def _ask_hub() -> str:
-    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "TRUE", "yes", "YES", "ON", "on"):
+    if constants.HF_HUB_OFFLINE:
         return "not asked: HF_HUB_OFFLINE is set"
-    from huggingface_hub import get_session
-
     try:
         answer = get_session().get(f"{constants.ENDPOINT}/api/models?limit=1", timeout=HUB_TIMEOUT)
-    except Exception as error:
-        return f"{constants.ENDPOINT} can't be reached ({type(error).__name__}); packaged and cached models work"  # noqa: E501
+    except (HTTPError, OSError) as error:
+        return (
+            f"{constants.ENDPOINT} can't be reached ({type(error).__name__}); "
+            "packaged and cached models work"
+        )
     return f"{constants.ENDPOINT} answers with status {answer.status_code}"

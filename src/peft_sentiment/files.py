@@ -52,7 +52,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             try:
                 draft.rename(path)
             except OSError:
-                old.rename(path)
+                if old.exists():
+                    old.rename(path)
                 raise
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from peft_sentiment.config import Settings
 from peft_sentiment.data.batching import LabelledTokens
+from peft_sentiment.data.checks import fingerprint_texts
 from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.data.split import split_reviews
 from peft_sentiment.errors import InterruptionError, OutputError
@@ -23,7 +24,7 @@ from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.storage import save_predictions
 from peft_sentiment.files import require_writable_folder, write_text
 from peft_sentiment.inference.classifier import SentimentClassifier, read_versions
-from peft_sentiment.model.adapters import count_parameters, is_adapter_folder
+from peft_sentiment.model.adapters import count_parameters, require_replaceable
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.records import (
     SCHEMA_VERSION,
@@ -141,18 +142,18 @@ def require_outputs(settings: Settings) -> None:
     """
     output = settings.output
     adapter_dir = Path(output.adapter_dir)
-    is_empty = adapter_dir.is_dir() and not any(adapter_dir.iterdir())
-    if adapter_dir.exists() and not is_empty:
-        if not is_adapter_folder(adapter_dir):
-            raise OutputError(
-                f"{adapter_dir}: there is something there that is no adapter, and it would be "
-                "replaced. Name another folder with --adapter-dir, or move it away."
-            )
-        if not output.overwrite_adapter_dir:
-            raise OutputError(
-                f"{adapter_dir}: there is an adapter already. Name another folder with "
-                "--adapter-dir, or allow to replace it with --overwrite-adapter-dir."
-            )
+    require_replaceable(adapter_dir)
+    if Path(output.output_dir).resolve().is_relative_to(adapter_dir.resolve()):
+        raise OutputError(
+            f"{adapter_dir}: the adapter would replace the results in {output.output_dir}. "
+            "Name a folder of its own with --adapter-dir."
+        )
+    is_full = adapter_dir.is_dir() and any(adapter_dir.iterdir())
+    if is_full and not output.overwrite_adapter_dir:
+        raise OutputError(
+            f"{adapter_dir}: there is an adapter already. Name another folder with "
+            "--adapter-dir, or allow to replace it with --overwrite-adapter-dir."
+        )
     require_writable_folder(adapter_dir.resolve().parent, "--adapter-dir")
     require_writable_folder(Path(output.output_dir), "--output-dir")
 
@@ -256,12 +257,8 @@ def store_run(
     predictions: dict[str, Predictions],
     results: Results,
 ) -> None:
-    """Store everything; results.json is taken away first and comes back last.
-
-    So its presence means that all the other files belong to it.
-    """
+    """Store everything; results.json comes last, so all the other files belong to it."""
     folder = Path(settings.output.output_dir)
-    (folder / RESULTS_FILE).unlink(missing_ok=True)
     store_training(settings, foundation, training)
     for name, of_model in predictions.items():
         path = folder / PREDICTIONS_FOLDER / f"{name}.parquet"
@@ -270,12 +267,27 @@ def store_run(
 
 
 def store_training(settings: Settings, foundation: Foundation, training: Training) -> None:
-    """Store the adapter, the settings, and a line for each step and validation."""
+    """Store the adapter, the settings, and a line for each step and validation.
+
+    An earlier results.json goes as soon as the adapter that it speaks of has been replaced.
+    """
     folder = Path(settings.output.output_dir)
-    foundation.classifier.save(settings.output.adapter_dir, trained_with=settings)
+    seen = [*foundation.splits.train.texts, *foundation.splits.validation.texts]
+    foundation.classifier.save(
+        settings.output.adapter_dir, make_paths_absolute(settings), fingerprint_texts(seen)
+    )
+    (folder / RESULTS_FILE).unlink(missing_ok=True)
     write_text(folder / "settings.toml", tomli_w.dumps(settings.as_tables()))
     lines = (json.dumps({"kind": type(e).__name__, **asdict(e)}) for e in training.events)
     write_text(folder / "steps.jsonl", "\n".join(lines) + "\n")
+
+
+def make_paths_absolute(settings: Settings) -> Settings:
+    """Return the settings with file names that hold in any working folder."""
+    names = ("train_file", "validation_file", "test_file")
+    given = {name: getattr(settings.data, name) for name in names}
+    found = {name: str(Path(file).resolve()) for name, file in given.items() if file is not None}
+    return settings.updated({"data": found}, "paths")
 
 
 def show_results(run: Run, results: Results) -> None:

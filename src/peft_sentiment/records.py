@@ -313,8 +313,10 @@ def load_results(path: Path) -> Results:
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: the results can't be read ({error}). Run again.") from error
     try:
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema {values['schema_version']}")
         return typing.cast("Results", build_record(Results, values))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise OutputError(
             f"{path}: not the results of this version (schema {SCHEMA_VERSION}): {error!r}. "
             "Run again with this version."

@@ -2,25 +2,28 @@
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import parquet
 from rich.console import Console
 
 from peft_sentiment.config import EvaluationSettings, Settings
-from peft_sentiment.data.sources import load_labelled_file, load_reviews, read_texts
-from peft_sentiment.data.split import draw_unseen_reviews, split_reviews
-from peft_sentiment.errors import DataError, OutputError, PeftSentimentError, SettingsError
+from peft_sentiment.data.checks import find_seen_texts
+from peft_sentiment.data.sources import load_labelled_file, load_reviews
+from peft_sentiment.data.split import draw_unseen_reviews
+from peft_sentiment.errors import DataError, OutputError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.storage import load_predictions, save_predictions
 from peft_sentiment.files import replacing_file
 from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.model.adapters import load_metadata, load_seen
 from peft_sentiment.pipeline import PREDICTIONS_FOLDER, RESULTS_FILE
 from peft_sentiment.records import Predictions, Results, Reviews, Scores, load_results
 from peft_sentiment.reporting.console import (
@@ -54,8 +57,7 @@ def evaluate_adapter(
         AdapterError: the adapter can't be loaded.
     """
     classifier = load_classifier(folder, overrides)
-    trained_with = getattr(classifier, "trained_with_", None)
-    reviews = choose_test_reviews(trained_with, overrides, classifier.label_names)
+    reviews = choose_test_reviews(load_past(folder), overrides, classifier.label_names)
     with console.status(f"Scoring {len(reviews):,} reviews"):
         predictions = classifier.predict_reviews(reviews.texts)
     level = EvaluationSettings(**overrides.get("evaluation", {})).confidence_level
@@ -75,12 +77,37 @@ def load_classifier(
     return SentimentClassifier.load(folder, **chosen)
 
 
+@dataclass(frozen=True)
+class Past:
+    """What a saved adapter knows of its training.
+
+    Attributes:
+        settings: of the run.
+        seen: fingerprints of the reviews it was trained and validated on.
+    """
+
+    settings: Settings
+    seen: NDArray[np.uint64]
+
+
+def load_past(folder: Path) -> Past | None:
+    """Read what an adapter knows of its training; one from `SentimentClassifier.fit` knows nothing.
+
+    Raises:
+        AdapterError: the adapter is not whole.
+    """
+    trained_with, seen = load_metadata(folder).trained_with, load_seen(folder)
+    if trained_with is None or seen is None:
+        return None
+    return Past(Settings().updated(trained_with, str(folder)), seen)
+
+
 def choose_test_reviews(
-    trained_with: Mapping[str, Mapping[str, Any]] | None,
+    past: Past | None,
     overrides: Mapping[str, Mapping[str, Any]],
     label_names: Sequence[str],
 ) -> Reviews:
-    """Return reviews that a training with these settings has not seen.
+    """Return reviews that a training has not seen.
 
     They come from the test file or data set named in the overrides or, by default, from what the
     training left of its own data.
@@ -89,41 +116,57 @@ def choose_test_reviews(
         DataError: the adapter was trained on some of them, or they are malformed.
         SettingsError: nothing is known of the training, and no data are named.
     """
-    asked = Settings().updated({"data": overrides.get("data", {})}, "command line").data
-    trained = None if trained_with is None else Settings().updated(trained_with, "adapter")
+    given = overrides.get("data", {})
+    asked = Settings().updated({"data": given}, "command line").data
     if asked.test_file is not None:
-        reviews = load_labelled_file(Path(asked.test_file), asked, label_names)
-        if trained is not None:
-            _require_unseen(reviews, trained, asked.test_file)
-        return reviews
-    if trained is None and "dataset_name" not in overrides.get("data", {}):
+        name = asked.test_file
+        reviews = load_labelled_file(Path(name), asked, label_names)
+    elif "dataset_name" in given and not _is_own_data(past, asked.dataset_name):
+        source = load_reviews(asked)
+        name, reviews = source.name, source.train if source.test is None else source.test
+    else:
+        return _draw_unseen(past, given.get("test_size"))
+    seed = Settings().training.seed if past is None else past.settings.training.seed
+    chosen = _draw(reviews, given.get("test_size", "full"), seed)
+    if past is not None:
+        _require_unseen(chosen, past, name)
+    return chosen
+
+
+def _is_own_data(past: Past | None, dataset_name: str) -> bool:
+    """Tell whether an adapter was trained on this data set."""
+    if past is None or past.settings.data.train_file is not None:
+        return False
+    return past.settings.data.dataset_name == dataset_name
+
+
+def _draw_unseen(past: Past | None, size: int | str | None) -> Reviews:
+    if past is None:
         raise SettingsError(
             "This adapter does not say what it was trained on. "
             "Name reviews to score with --test-file or --dataset-name."
         )
-    size = overrides.get("data", {}).get("test_size")
-    same_data = trained is not None and asked.dataset_name == trained.data.dataset_name
-    if trained is not None and (same_data or "dataset_name" not in overrides.get("data", {})):
-        return draw_unseen_reviews(
-            load_reviews(trained.data), trained.data, trained.training.seed,
-            size or trained.data.test_size,
-        )  # fmt: skip
-    source = load_reviews(asked)
-    pool = source.train if source.test is None else source.test
-    return pool if size in (None, "full") else pool.take(range(min(int(size), len(pool))))
+    data = past.settings.data
+    wanted = data.test_size if size is None else size
+    return draw_unseen_reviews(load_reviews(data), past.settings, past.seen, wanted)
 
 
-def _require_unseen(reviews: Reviews, trained: Settings, name: str) -> None:
-    try:
-        source = load_reviews(trained.data)
-    except PeftSentimentError:
-        # The training data are gone from this machine: there is nothing to hold the file against.
-        return
-    splits = split_reviews(source, trained.data, trained.training.seed)
-    seen = {*splits.train.texts, *splits.validation.texts}
-    places = [place for place, text in enumerate(reviews.texts, start=1) if text in seen]
-    if places:
-        first = ", ".join(map(str, places[:3]))
+def _draw(reviews: Reviews, size: int | str, seed: int) -> Reviews:
+    """Return so many of the reviews, by chance: a file may be sorted by label."""
+    if size == "full":
+        return reviews
+    if int(size) > len(reviews):
+        raise DataError(
+            f"{int(size):,} test reviews are asked for, but there are {len(reviews):,}. "
+            "Lower --test-size, or leave it out to take all."
+        )
+    return reviews.take(np.random.default_rng(seed).permutation(len(reviews))[: int(size)])
+
+
+def _require_unseen(reviews: Reviews, past: Past, name: str) -> None:
+    places = find_seen_texts(reviews.texts, past.seen)
+    if len(places):
+        first = ", ".join(str(place + 1) for place in places[:3])
         raise DataError(
             f"{name}: {len(places)} of its {len(reviews)} reviews were used to train this adapter "
             f"(reviews {first} among them), so the score would flatter it. Remove them."
@@ -200,40 +243,6 @@ def predict_texts(
     else:
         write_predictions(output, texts, predictions)
         console.print(f"{len(texts):,} reviews: {output}", markup=False, highlight=False)
-
-
-def collect_texts(
-    arguments: Sequence[str], file: str | None, text_column: str, stdin: TextIO = sys.stdin
-) -> list[str]:
-    """Return the texts to label: from the arguments, from a file, or a line each from `stdin`.
-
-    Raises:
-        DataError: there is no text, or the file is missing or malformed.
-        SettingsError: texts are given in two ways.
-    """
-    if arguments and file is not None:
-        raise SettingsError("Give texts as arguments or with --file, not both.")
-    if file is not None:
-        return read_texts(Path(file), text_column)
-    if not arguments and stdin.isatty():
-        raise SettingsError(
-            "There is no text to label. Give texts as arguments, a file with --file, "
-            "or a text a line on standard input."
-        )
-    texts = list(arguments) or [line.rstrip("\n") for line in _read_lines(stdin)]
-    if not texts:
-        raise DataError("Standard input is empty, but must hold a text a line.")
-    for place, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise DataError(f"Text {place} is empty. Write one, or leave it out.")
-    return texts
-
-
-def _read_lines(stdin: TextIO) -> list[str]:
-    try:
-        return stdin.readlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"Standard input is not UTF-8 ({error}). Convert it.") from error
 
 
 def require_output_format(path: Path) -> None:

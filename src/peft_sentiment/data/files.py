@@ -239,13 +239,20 @@ def _read_json_lines(path: Path, columns: Sequence[str]) -> Rows:
     return Rows(str(path), "line", numbers, values)
 
 
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a line, without the line number that JSON counts within it."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return str(error)
+
+
 def _parse_json_line(line: str, place: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     # A number of thousands of digits and a thousand nested lists are valid JSON, yet no record.
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{place}: this is not a JSON object on one line ({error}). "
+            f"{place}: this is not a JSON object on one line ({_reason(error)}). "
             'Write each review as {"text": "...", "label": "..."} on a line of its own.'
         ) from None
     if not isinstance(record, dict):

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from peft_sentiment.config import DataSettings
+from peft_sentiment.config import DataSettings, Settings
+from peft_sentiment.data.checks import find_seen_texts
 from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.records import Reviews, SourceData, Splits
 
@@ -50,36 +51,35 @@ def split_reviews(source: SourceData, settings: DataSettings, seed: int) -> Spli
 
 
 def draw_unseen_reviews(
-    source: SourceData, trained_with: DataSettings, seed: int, size: int | str
+    source: SourceData, trained_with: Settings, seen: NDArray[np.uint64], size: int | str
 ) -> Reviews:
-    """Draw reviews that a training with these settings and this seed has not seen.
+    """Draw reviews that a training has not seen from what it drew from.
 
     Its own test reviews come first, in their order; then the others that it left, so that more
     can be asked for than the training itself was tested on.
 
     Args:
-        source: what the training drew from.
-        trained_with: its sizes.
-        seed: of its split.
+        source: the data of the training, which may have changed since.
+        trained_with: settings of the training.
+        seen: fingerprints of the reviews it was trained and validated on.
         size: reviews to draw, or `full` for all.
 
     Raises:
         DataError: there are not as many.
     """
-    splits = split_reviews(source, trained_with, seed)
-    used = {*splits.train.texts, *splits.validation.texts, *splits.test.texts}
     pool = source.train if source.test is None else source.test
-    left = [index for index, text in enumerate(pool.texts) if text not in used]
-    left_reviews = pool.take(np.random.default_rng(seed).permutation(left))
-    unseen = Reviews(
-        [*splits.test.texts, *left_reviews.texts], [*splits.test.labels, *left_reviews.labels]
-    )
-    if size != "full" and int(size) > len(unseen):
+    tested = split_reviews(source, trained_with.data, trained_with.training.seed).test.texts
+    places = {text: place for place, text in enumerate(pool.texts)}
+    first = [places[text] for text in tested]
+    others = np.random.default_rng(trained_with.training.seed).permutation(len(pool)).tolist()
+    barred = set(find_seen_texts(pool.texts, seen).tolist())
+    order = [place for place in dict.fromkeys([*first, *others]) if place not in barred]
+    if size != "full" and int(size) > len(order):
         raise DataError(
-            f"{int(size):,} test reviews are asked for, but the training left {len(unseen):,} of "
+            f"{int(size):,} test reviews are asked for, but the training left {len(order):,} of "
             f"{source.name}. Lower --test-size, or name others with --test-file."
         )
-    return unseen if size == "full" else unseen.take(range(int(size)))
+    return pool.take(order if size == "full" else order[: int(size)])
 
 
 def _shares(name: str, pool_name: str, own: Mapping[str, Reviews | None]) -> bool:

@@ -71,7 +71,7 @@ def predict_logits(
             logits = model(input_ids=ids, attention_mask=mask).logits
             rows.append((batch, logits.float().cpu().numpy()))
     if not rows:
-        return np.zeros((0, 0), np.float32)
+        return np.zeros((0, model.config.num_labels), np.float32)  # type: ignore[union-attr, arg-type]
     order = np.concatenate([batch for batch, _ in rows])
     logits_by_length = np.concatenate([logits for _, logits in rows])
     ordered = np.empty_like(logits_by_length)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from peft import PeftModel
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
@@ -20,6 +20,7 @@ from peft_sentiment.model.adapters import (
     FORMAT_VERSION,
     AdapterMetadata,
     add_adapter,
+    alters_base,
     load_adapter,
     save_adapter,
 )
@@ -188,7 +189,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803 - scikit-learn's name
         """Return the (N,) most probable classes."""
-        chosen: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        places = self.predict_proba(X).argmax(axis=1)
+        chosen: NDArray[Any] = self.classes_[places]
         return chosen
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
@@ -221,16 +223,26 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._require_model()
         if not isinstance(self.model_, PeftModel):
             return self.predict_reviews(texts)
+        if alters_base(self.model_):
+            base: SentimentClassifier = clone(self)
+            base.build_base(self.classes_.tolist())
+            return base.predict_reviews(texts)
         with self.model_.disable_adapter():
             return self.predict_reviews(texts)
 
-    def save(self, folder: str | Path, trained_with: Settings | None = None) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        trained_with: Settings | None = None,
+        seen: NDArray[np.uint64] | None = None,
+    ) -> None:
         """Write the adapter with all that is needed to score text, the base aside.
 
         Args:
             folder: replaced as a whole.
-            trained_with: settings of the run, whose data and seed tell later which reviews the
-                adapter has not seen.
+            trained_with: settings of the run, whose data can be scored again later.
+            seen: fingerprints of the reviews it was trained and validated on, which are then left
+                out or refused.
 
         Raises:
             OutputError: the folder can't be written; what stood there is unchanged.
@@ -252,7 +264,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             versions=read_versions(),
             trained_with=None if trained_with is None else trained_with.as_tables(),
         )
-        save_adapter(self.model_, self.encoder_, metadata, Path(folder))
+        save_adapter(self.model_, self.encoder_, metadata, Path(folder), seen)
 
     @classmethod
     def load(cls, folder: str | Path, **settings: Any) -> Self:  # noqa: ANN401 - any setting
@@ -282,7 +294,6 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         }
         classifier.set_params(**saved)
         classifier.precision_ = choose_precision(device, wanted.training)
-        classifier.trained_with_ = metadata.trained_with
         classifier.classes_ = np.asarray(metadata.label_names).astype(metadata.label_type)
         classifier.encoder_ = encoder
         classifier.model_ = model.to(device)
@@ -326,7 +337,7 @@ def _require_texts(texts: Sequence[str]) -> list[str]:
 
 def _list_classes(labels: ArrayLike) -> list[Any]:
     values = np.asarray(labels)
-    if values.ndim != 1 or values.dtype.kind not in "iuUO":
+    if values.ndim != 1 or not (_are_all(values, str) or _are_all(values, int)):
         raise DataError(
             f"The labels have the dtype {values.dtype} and {values.ndim} dimensions, but must be "
             "one row of str or int. Convert them."
@@ -337,3 +348,7 @@ def _list_classes(labels: ArrayLike) -> list[Any]:
             f"The labels have one class only ({classes}). Training needs texts of at least two."
         )
     return classes
+
+
+def _are_all(values: NDArray[Any], kind: type) -> bool:
+    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values.tolist())

@@ -6,10 +6,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import (
     LoraConfig,
     PeftConfig,
@@ -19,19 +22,24 @@ from peft import (
     get_peft_model_state_dict,
 )
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from peft_sentiment.config import AdapterSettings, ModelSettings, suggest
-from peft_sentiment.errors import AdapterError, SettingsError
+from peft_sentiment.errors import AdapterError, OutputError, SettingsError
 from peft_sentiment.files import replacing_folder
 from peft_sentiment.model.dropout import replace_dropouts
-from peft_sentiment.model.encoder import Encoder, load_encoder
+from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder
 from peft_sentiment.records import ParameterCounts, build_record
 
 METADATA_FILE = "peft_sentiment.json"
 FORMAT_VERSION = 1
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", METADATA_FILE)
+SEEN_FILE = "seen_reviews.safetensors"
+"""Fingerprints of the reviews that the adapter was trained and validated on, where known."""
+FIXED_OPTIONS = ("task_type", "peft_type", "base_model_name_or_path", "revision", "inference_mode")
+"""Arguments of peft.LoraConfig that are not a user's to choose."""
 
 TARGET_MODULES = {
     "distilbert": ("q_lin", "v_lin"),
@@ -106,6 +114,8 @@ def add_adapter(encoder: Encoder, settings: AdapterSettings, seed: int) -> PeftM
             settings.
     """
     config = build_lora_config(encoder, settings)
+    # peft takes the base's name from the model, which only knows the folder it was read from.
+    encoder.model.name_or_path = config.base_model_name_or_path
     with torch.random.fork_rng(), _settings_errors(), _quiet_peft():
         torch.manual_seed(seed)
         model = get_peft_model(encoder.model, config)
@@ -119,7 +129,8 @@ def build_lora_config(encoder: Encoder, settings: AdapterSettings) -> LoraConfig
     Raises:
         SettingsError: as in `add_adapter`.
     """
-    head = settings.modules_to_save or find_head_modules(encoder)
+    head = find_head_modules(encoder, settings.modules_to_save)
+    _require_modules(encoder, head)
     values = {
         item.name: getattr(settings, item.name)
         for item in dataclasses.fields(settings)
@@ -134,6 +145,7 @@ def build_lora_config(encoder: Encoder, settings: AdapterSettings) -> LoraConfig
             target_modules=list(find_target_modules(encoder, settings.target_modules, head)),
             modules_to_save=list(head),
             base_model_name_or_path=_name_base(encoder),
+            revision=encoder.revision,
             **values,
             **settings.method_options,
         )
@@ -144,15 +156,16 @@ def _name_base(encoder: Encoder) -> str:
     return str(encoder.folder) if encoder.name.startswith("packaged/") else encoder.name
 
 
-def find_head_modules(encoder: Encoder) -> tuple[str, ...]:
+def find_head_modules(encoder: Encoder, asked: Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the modules that must be trained and saved whole.
 
-    They are the head of the architecture, and whatever else the base has no weights for.
+    They are those asked for, or else the head of the architecture; and whatever else the base has
+    no weights for, which would come back at random if it were not saved.
 
     Raises:
         SettingsError: the architecture is unknown and its base lacks nothing.
     """
-    known = HEAD_MODULES.get(encoder.model.config.model_type, ())
+    known = asked or HEAD_MODULES.get(encoder.model.config.model_type, ())
     new = [name for name in encoder.new_modules if not _is_inside(name, known)]
     head = (*known, *new)
     if not head:
@@ -203,6 +216,27 @@ def list_linear_layers(model: nn.Module) -> list[str]:
     return list(dict.fromkeys(name.rpartition(".")[2] for name in names))
 
 
+def _require_modules(encoder: Encoder, names: Sequence[str]) -> None:
+    modules = [name for name, _ in encoder.model.named_modules()]
+    for wanted in names:
+        if not any(_ends_with(name, wanted) for name in modules):
+            raise SettingsError(
+                f"{encoder.name}: there is no module named {wanted} to train whole. Correct "
+                "--modules-to-save, or leave it out for the classification head; "
+                f"the model's linear layers are: {', '.join(list_linear_layers(encoder.model))}."
+            )
+
+
+def alters_base(model: PeftModel) -> bool:
+    """Tell whether turning the adapter off leaves something else than the base.
+
+    Trained biases are the base's own, and PiSSA and OLoRA take what they start from out of its
+    weights.
+    """
+    config: Any = model.peft_config["default"]
+    return config.bias != "none" or config.init_lora_weights in ("pissa", "olora")
+
+
 def count_parameters(model: PeftModel) -> ParameterCounts:
     """Count the weights of adapter, head and model, without peft's copy of the untrained head."""
     adapter = head = frozen = 0
@@ -220,13 +254,25 @@ def count_parameters(model: PeftModel) -> ParameterCounts:
 
 
 def save_adapter(
-    model: PeftModel, encoder: Encoder, metadata: AdapterMetadata, folder: Path
+    model: PeftModel,
+    encoder: Encoder,
+    metadata: AdapterMetadata,
+    folder: Path,
+    seen: NDArray[np.uint64] | None = None,
 ) -> None:
     """Write adapter, head, tokenizer and metadata; what stands there is kept until all is written.
 
+    Args:
+        model: with its adapter.
+        encoder: its base and tokenizer.
+        metadata: what else is needed to score text.
+        folder: replaced as a whole.
+        seen: fingerprints of the reviews it was trained and validated on, where known.
+
     Raises:
-        OutputError: the folder can't be written.
+        OutputError: the folder can't be written, or holds something that is not ours.
     """
+    require_replaceable(folder)
     config: Any = model.peft_config["default"]
     # peft appends its own names for heads each time a model is wrapped or loaded.
     config.modules_to_save = list(dict.fromkeys(config.modules_to_save))
@@ -236,11 +282,41 @@ def save_adapter(
         (draft / "README.md").unlink(missing_ok=True)
         text = json.dumps(dataclasses.asdict(metadata), indent=2, ensure_ascii=False)
         (draft / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+        if seen is not None:
+            save_file({"fingerprints": seen}, draft / SEEN_FILE)
 
 
-def is_adapter_folder(folder: Path) -> bool:
-    """Tell whether a folder holds an adapter of ours, whole or not."""
-    return any((folder / name).is_file() for name in ADAPTER_FILES)
+def load_seen(folder: Path) -> NDArray[np.uint64] | None:
+    """Return the fingerprints of the reviews that an adapter has seen, or None where unknown.
+
+    Raises:
+        AdapterError: the file is damaged.
+    """
+    if not (folder / SEEN_FILE).is_file():
+        return None
+    with _adapter_errors(folder):
+        fingerprints: NDArray[np.uint64] = load_file(folder / SEEN_FILE)["fingerprints"]
+    return fingerprints
+
+
+def require_replaceable(folder: Path) -> None:
+    """Check that an adapter may take a folder's place: nothing is lost but an older adapter.
+
+    Raises:
+        OutputError: there is a file, or a folder with something else in it.
+    """
+    names = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+    known = (*ADAPTER_FILES, SEEN_FILE, *TOKENIZER_FILES_READ)
+    foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in known)]
+    is_adapter = not foreign and any(name in ADAPTER_FILES for name in names)
+    is_free = not folder.exists() or (folder.is_dir() and not names)
+    if is_adapter or is_free:
+        return
+    found = f"it holds {foreign[0]}, which is no part of" if foreign else "what is there is not"
+    raise OutputError(
+        f"{folder}: {found} an adapter, and would be replaced. "
+        "Name another folder with --adapter-dir, or move it away."
+    )
 
 
 def load_metadata(folder: Path) -> AdapterMetadata:
@@ -262,10 +338,12 @@ def load_metadata(folder: Path) -> AdapterMetadata:
         )
     try:
         values = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        if values["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format {values['format_version']}, needed is {FORMAT_VERSION}")
         metadata: AdapterMetadata = build_record(AdapterMetadata, values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdapterError(
-            f"{folder / METADATA_FILE}: not readable ({error!r}). "
+            f"{folder / METADATA_FILE}: not readable ({type(error).__name__}: {error}). "
             "Copy the folder again, or train the adapter again."
         ) from error
     return metadata
@@ -295,11 +373,14 @@ def load_adapter(
     encoder = load_encoder(base, metadata.label_names, metadata.head_seed)
     _require_same_base(folder, metadata, encoder)
     with _adapter_errors(folder), _quiet_peft():
-        model = PeftModel.from_pretrained(
-            encoder.model, str(folder), config=PeftConfig.from_pretrained(str(folder))
-        )
+        config = PeftConfig.from_pretrained(str(folder))
+        # peft looks the base up by this name, on the hub if it is no folder here.
+        config.base_model_name_or_path = str(encoder.folder)
+        model = PeftModel.from_pretrained(encoder.model, str(folder), config=config)
     _require_all_loaded(folder, saved, model)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with _adapter_errors(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    _require_same_tokenizer(folder, tokenizer, encoder.tokenizer)
     return model.eval(), dataclasses.replace(encoder, tokenizer=tokenizer), metadata
 
 
@@ -333,14 +414,29 @@ def _require_all_loaded(folder: Path, saved: Mapping[str, list[int]], model: Pef
         )
 
 
+def _require_same_tokenizer(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, of_base: PreTrainedTokenizerBase
+) -> None:
+    """A tokenizer that lacks a file is loaded with other tokens, without a word of warning."""
+    is_same = tokenizer.get_vocab() == of_base.get_vocab()
+    if not is_same or tokenizer.pad_token_id != of_base.pad_token_id:
+        raise AdapterError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens that are not the "
+            f"{len(of_base)} of its base; tokenizer.json or tokenizer_config.json is missing or "
+            "damaged. Copy the folder again with all its files, or train the adapter again."
+        )
+
+
 @contextmanager
 def _adapter_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        first_line = str(error).strip().split("\n")[0]
+    except (
+        SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
+    ) as error:  # fmt: skip
+        first_line = str(error).strip().split("\n")[0].rstrip(".")
         raise AdapterError(
-            f"{folder}: the adapter is corrupt or made for another base: {first_line} "
+            f"{folder}: the adapter is corrupt or made for another base ({first_line}). "
             "Copy the folder again, or train the adapter again."
         ) from error
 
@@ -349,15 +445,22 @@ def _adapter_errors(folder: Path) -> Iterator[None]:
 def _settings_errors() -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError) as error:
-        raise SettingsError(f"adapter: peft refuses these settings: {error}") from error
+    except (
+        ValueError, TypeError, AttributeError, KeyError, ImportError, NotImplementedError,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise SettingsError(
+            f"adapter: peft refuses these settings: {reason}. "
+            "Correct what the message names, or leave it out."
+        ) from error
 
 
 @contextmanager
 def _quiet_peft() -> Iterator[None]:
-    """Mute what peft asks of transformers under a name that is going away."""
+    """Mute a name that peft uses and transformers is to drop, and what we refuse ourselves."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
         yield
 
 
@@ -365,6 +468,11 @@ def _require_known_options(options: Mapping[str, Any]) -> None:
     known = [item.name for item in dataclasses.fields(LoraConfig)]
     own = [item.name for item in dataclasses.fields(AdapterSettings)]
     for name in options:
+        if name in FIXED_OPTIONS:
+            raise SettingsError(
+                f"adapter.method_options.{name} is not yours to choose: it follows from the task "
+                "and the base. Leave it out."
+            )
         if name in own:
             raise SettingsError(
                 f"adapter.method_options.{name} is a setting of its own; set adapter.{name}."

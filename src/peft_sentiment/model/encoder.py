@@ -18,6 +18,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -52,9 +53,6 @@ BODY_DROPOUTS = (
     "mlp_dropout",
 )
 """Names that configurations give to the dropout rates inside the encoder."""
-
-HEAD_DROPOUTS = ("classifier_dropout", "cls_dropout")
-"""Names of the head's dropout rate that, left at None, fall back to `hidden_dropout_prob`."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +90,8 @@ def load_encoder(settings: ModelSettings, label_names: Sequence[str], seed: int)
     """
     name, revision = settings.model_name_or_path, settings.model_revision
     folder = find_model_folder(name, revision)
+    if Path(name).expanduser().is_dir():
+        name = str(Path(name).expanduser().resolve())
     with _model_errors(name, folder), _quiet_transformers(), _seeded(seed):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         _set_labels(config, label_names)
@@ -106,8 +106,9 @@ def load_encoder(settings: ModelSettings, label_names: Sequence[str], seed: int)
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+        set_head_dropout(model, read_head_dropout(folder))
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    new_modules = _find_new_modules(report, name)
+    new_modules = _find_new_modules(model, report, name)
     _require_same_vocabulary(model, tokenizer, name)
     read_first_token_only(model)
     return Encoder(
@@ -170,13 +171,36 @@ def require_length_fits(encoder: Encoder, max_length: int) -> None:
 
 
 def turn_off_body_dropout(config: PreTrainedConfig) -> None:
-    """Set every dropout rate inside the encoder to 0, and leave the head's as it is."""
-    for name in HEAD_DROPOUTS:
-        if getattr(config, name, 0.0) is None:
-            setattr(config, name, getattr(config, "hidden_dropout_prob", 0.0))
+    """Set every dropout rate inside the encoder to 0; a head that has none of its own follows."""
     for name in BODY_DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, 0.0)
+
+
+def read_head_dropout(folder: Path) -> dict[str, float]:
+    """Return the dropout rates of the classification head as its architecture has them, by name.
+
+    Each architecture has its own rule for them, so its model is asked, built without weights.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    return {
+        name: module.p
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Dropout) and not _is_in_body(model, name)
+    }
+
+
+def set_head_dropout(model: PreTrainedModel, rates: dict[str, float]) -> None:
+    """Give the dropouts of the head these rates."""
+    for name, module in model.named_modules():
+        if name in rates:
+            module.p = rates[name]
+
+
+def _is_in_body(model: PreTrainedModel, name: str) -> bool:
+    return name.startswith(f"{model.base_model_prefix}.")
 
 
 def fingerprint_weights(folder: Path) -> str:
@@ -250,11 +274,11 @@ def _is_hub_reachable(name: str, revision: str | None) -> bool:
         return False
 
 
-def _find_new_modules(report: dict[str, Any], name: str) -> tuple[str, ...]:
-    """Return the modules that the base has no weights for, which only the head may be."""
+def _find_new_modules(model: PreTrainedModel, report: dict[str, Any], name: str) -> tuple[str, ...]:
+    """Return the modules that the base has no weights for, which only head and pooler may be."""
     keys = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
     modules = sorted({key.rpartition(".")[0] for key in keys})
-    body = [module for module in modules if any(part.isdigit() for part in module.split("."))]
+    body = [part for part in modules if _is_in_body(model, part) and "pooler" not in part]
     if body:
         raise ModelError(
             f"{name}: the weights lack {len(body)} modules of the encoder, {body[0]} among them. "
@@ -266,6 +290,12 @@ def _find_new_modules(report: dict[str, Any], name: str) -> tuple[str, ...]:
 def _require_same_vocabulary(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
 ) -> None:
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # Without its files a tokenizer is made all the same, and takes every word for unknown.
+        raise ModelError(
+            f"{name}: the tokenizer knows no words; the model lacks tokenizer.json or the "
+            "vocabulary of its tokenizer. Fetch or save the model again with its tokenizer."
+        )
     rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
     if len(tokenizer) > rows:
         raise ModelError(
@@ -284,9 +314,9 @@ def _model_errors(name: str, folder: Path) -> Iterator[None]:
             f"{name}: the weights in {folder} are corrupt ({error}). Fetch the model again."
         ) from error
     except (OSError, ValueError, KeyError) as error:
-        first_line = str(error).strip().split("\n")[0]
+        first_line = str(error).strip().split("\n")[0].rstrip(".")
         raise ModelError(
-            f"{name}: the model in {folder} can't be loaded: {first_line} "
+            f"{name}: the model in {folder} can't be loaded ({first_line}). "
             "It needs config.json, model.safetensors and a tokenizer of an architecture that "
             "transformers can classify with, without code of its own."
         ) from error

@@ -23,7 +23,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from peft_sentiment.config import TrainingSettings
 from peft_sentiment.data.batching import LabelledTokens, iterate_training_steps, pad_batch
-from peft_sentiment.errors import DivergenceError
+from peft_sentiment.errors import DivergenceError, SettingsError
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.records import StepRecord
 
@@ -67,17 +67,28 @@ class TrainingRun:
     @property
     def steps(self) -> int:
         """Optimizer steps of the run; a part of a step counts as one."""
-        return math.ceil(self.settings.num_train_epochs * self.steps_per_epoch)
+        return max(1, count_steps(self.settings.num_train_epochs, self.steps_per_epoch))
 
     @property
     def warmup_steps(self) -> int:
         """Optimizer steps over which the learning rate rises."""
         warmup = self.settings.warmup_steps
-        return math.ceil(warmup * self.steps) if warmup < 1 else int(warmup)
+        return count_steps(warmup, self.steps) if warmup < 1 else int(warmup)
+
+
+def count_steps(share: float, steps: int) -> int:
+    """Return how many steps a share of them is; a part of a step counts as one."""
+    # 0.07 * 100 is 7.000000000000001, which is 7 steps and not 8.
+    return math.ceil(round(share * steps, 6))
 
 
 def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
-    """Train, and yield a record after every optimizer step."""
+    """Train, and yield a record after every optimizer step.
+
+    Raises:
+        DivergenceError: the loss or the gradient is no number any more.
+        SettingsError: the model can't do the gradient checkpointing that is asked for.
+    """
     settings = run.settings
     label_weights = compute_label_weights(run.train, settings.class_weights)
     trained = [weight for weight in run.model.parameters() if weight.requires_grad]
@@ -97,9 +108,13 @@ def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
                 batch_loss = compute_loss(run, model, batch, label_weights) / total
                 accelerator.backward(batch_loss)
                 loss += float(batch_loss.detach())
-            require_finite(loss, step, schedule.get_last_lr()[0])
-            grad_norm = accelerator.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
             learning_rate = schedule.get_last_lr()[0]
+            require_finite("loss", loss, step, learning_rate)
+            grad_norm = float(
+                accelerator.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
+            )
+            if accelerator.scaler is None:  # The scaler of fp16 leaves such a step out by itself.
+                require_finite("gradient", grad_norm, step, learning_rate)
             stepper.step()
             schedule.step()
             stepper.zero_grad()
@@ -109,23 +124,23 @@ def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
                 epoch=step / run.steps_per_epoch,
                 loss=loss,
                 learning_rate=learning_rate,
-                grad_norm=float(grad_norm),
+                grad_norm=grad_norm,
                 reviews=len(chosen),
                 tokens=int(run.train.reviews.lengths[chosen].sum()),
                 seconds=run.clock() - start,
             )
 
 
-def require_finite(loss: float, step: int, learning_rate: float) -> None:
-    """Check that a step's loss is a number to learn from.
+def require_finite(what: str, value: float, step: int, learning_rate: float) -> None:
+    """Check that a step's loss, or the length of its gradient, is a number to learn from.
 
     Raises:
         DivergenceError: it is not.
     """
-    if not math.isfinite(loss):
+    if not math.isfinite(value):
         raise DivergenceError(
-            f"The loss of step {step} is {loss} at learning rate {learning_rate:.2g}: training has "
-            "diverged, and nothing is saved. Try a third of --learning-rate, or --no-bf16."
+            f"The {what} of step {step} is {value} at learning rate {learning_rate:.2g}: training "
+            "has diverged, and nothing is saved. Try a third of --learning-rate, or --no-bf16."
         )
 
 
@@ -173,7 +188,7 @@ def compute_label_weights(train: LabelledTokens, kind: str) -> torch.Tensor:
     labels = len(train.label_names)
     if kind == "none":
         return torch.ones(labels)
-    counts = np.bincount(train.targets, minlength=labels)
+    counts = np.bincount(train.targets, minlength=labels).clip(min=1)  # a label may be absent
     return torch.from_numpy((len(train) / (labels * counts)).astype(np.float32))
 
 
@@ -196,18 +211,31 @@ def prepared_by_accelerate(run: TrainingRun) -> Iterator[tuple[Accelerator, nn.M
             yield accelerator, model
         finally:
             accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            vars(run.model).pop("forward", None)  # the class's own, but bound to this object
             run.model.eval()
 
 
 @contextmanager
 def gradient_checkpointing(model: nn.Module, enabled: bool) -> Iterator[None]:
-    """Let the model compute its activations twice in this block, where that is asked for."""
+    """Let the model compute its activations twice in this block, where that is asked for.
+
+    Raises:
+        SettingsError: transformers can't do it for this architecture.
+    """
     if not enabled:
         yield
         return
+    if not model.supports_gradient_checkpointing:
+        raise SettingsError(
+            f"training.gradient_checkpointing is on, but a {model.config.model_type} can't do it. "  # type: ignore[union-attr]
+            "Leave it off; when memory is short, lower --max-length or "
+            "--per-device-train-batch-size."
+        )
     # The re-entrant form would skip the adapters: the frozen embeddings' output has no gradient.
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    # It is given one for that form, by a hook that would stay and cost a backward pass down to it.
+    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    model.disable_input_require_grads()  # type: ignore[operator]
     try:
         yield
     finally:
-        model.gradient_checkpointing_disable()  # type: ignore[operator]
+        model.activation_checkpointing_disable()  # type: ignore[operator]
