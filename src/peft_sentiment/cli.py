@@ -65,10 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def set_up_libraries() -> None:
-    """Keep the libraries below from reporting home and from talking on our console."""
+    """Keep the libraries below from reporting home, talking on our console and hogging cores.
+
+    Must be called before torch is imported, which reads some of this when it is loaded.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Threads that wait for each other spin, which takes the core from the one they wait for when
+    # another program is busy too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
 

@@ -56,7 +56,8 @@ def labels(tiny_reviews: Reviews) -> list[str]:
 
 @pytest.fixture(scope="module")
 def fitted(tiny_distilbert: Path, texts: list[str], labels: list[str]) -> SentimentClassifier:
-    return build_classifier(tiny_distilbert, num_train_epochs=4).fit(texts, labels)
+    classifier = build_classifier(tiny_distilbert, num_train_epochs=4, truncation="tail")
+    return classifier.fit(texts, labels)
 
 
 def test_it_fits_and_predicts(

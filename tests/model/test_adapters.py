@@ -36,6 +36,7 @@ from peft_sentiment.model.adapters import (
     alters_base,
     build_lora_config,
     count_parameters,
+    find_target_modules,
     load_adapter,
     load_metadata,
     save_adapter,
@@ -265,6 +266,7 @@ def test_all_linear_adapts_every_linear_layer_but_the_head(folder: Path) -> None
     head = (*HEAD_MODULES[model_type], *encoder.new_modules)
     linear = {name for name, m in encoder.model.named_modules() if isinstance(m, nn.Linear)}
     expected = {n for n in linear if not any(f".{part}." in f".{n}." for part in head)}
+    assert set(find_target_modules(encoder, ("all-linear",), head)) == expected
     model = add_adapter(encoder, AdapterSettings(target_modules=("all-linear",)), seed=0)
     adapted = {
         name.removeprefix("base_model.model.").removesuffix(".lora_A")

@@ -113,24 +113,53 @@ def test_batches_and_accumulation_of_the_same_product_train_the_same(
             torch.testing.assert_close(other_weights[name], weight, atol=1e-5, rtol=0, msg=name)
 
 
-def test_a_steps_loss_is_the_mean_over_its_reviews_however_unequal_its_batches(
-    tiny_distilbert: Path, train: LabelledTokens
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_a_steps_loss_is_the_weighted_mean_over_its_reviews_however_unequal_its_batches(
+    tiny_distilbert: Path, train: LabelledTokens, class_weights: str
 ) -> None:
+    train = dataclasses.replace(train, targets=(np.arange(len(train)) < 6).astype(np.int64))
+    label_weights = compute_label_weights(train, class_weights)
     model = build_model_without_chance(tiny_distilbert)
     run = build_tiny_training(
-        model, train, per_device_train_batch_size=4, gradient_accumulation_steps=4
+        model,
+        train,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=4,
+        class_weights=class_weights,
     )
     before = copy_weights(model)
     expected = []
     for chosen in plan_steps(run):
         logits = compute_logits(model, train, chosen)
-        expected.append(float(cross_entropy(logits, torch.from_numpy(train.targets[chosen]))))
+        targets = torch.from_numpy(train.targets[chosen])
+        expected.append(float(cross_entropy(logits, targets, label_weights)))
     # A learning rate next to nothing leaves the weights of the first step to all.
     settings = dataclasses.replace(run.settings, learning_rate=1e-12)
     losses = list_losses(dataclasses.replace(run, settings=settings))
     assert losses == pytest.approx(expected, abs=1e-5)
     assert sorted(len(chosen) for chosen in plan_steps(run)) == [9, 16, 16, 16]
     torch.testing.assert_close(copy_weights(model), before, atol=1e-8, rtol=0)
+
+
+def test_training_is_plain_adamw_over_the_planned_steps(
+    tiny_distilbert: Path, train: LabelledTokens
+) -> None:
+    ours, plain = (build_model_without_chance(tiny_distilbert) for _ in range(2))
+    run = build_tiny_training(ours, train, warmup_steps=0.0, max_grad_norm=0.5, weight_decay=0.1)
+    trained = [weight for weight in plain.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, weight_decay=0.1)
+    for step, (record, chosen) in enumerate(zip(train_steps(run), plan_steps(run), strict=True)):
+        optimizer.zero_grad()
+        ids, mask = pad_batch([train.reviews.token_ids[i] for i in chosen], PADDING)
+        logits = plain.train()(input_ids=ids, attention_mask=mask).logits
+        loss = cross_entropy(logits, torch.from_numpy(train.targets[chosen]))
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 0.5)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (1 - step / 4)
+        optimizer.step()
+        assert record.loss == pytest.approx(loss.item(), abs=1e-6)
+    torch.testing.assert_close(copy_weights(ours), copy_weights(plain), atol=1e-6, rtol=0)
 
 
 def compute_logits(model: nn.Module, train: LabelledTokens, places: np.ndarray) -> torch.Tensor:
