@@ -29,6 +29,9 @@ PACKAGED_BERT = "packaged/minilm-l6"
 
 DEFAULT_PRESET = "quickstart"
 
+Truncation = Literal["head", "tail", "head+tail"]
+"""Which part of a long review is kept."""
+
 # Not pissa_niter_16 and its like: they start from a decomposition by chance, which peft draws anew
 # when it loads the adapter, so that another model comes back than was saved.
 _KNOWN_STARTS = ("gaussian", "pissa", "olora", "orthogonal")
@@ -93,7 +96,7 @@ class DataSettings:
     """Tokens of a review that the model reads, special tokens included. Memory and time grow with
     it; when memory is short, try 128."""
 
-    truncation: Literal["head", "tail", "head+tail"] = "head+tail"
+    truncation: Truncation = "head+tail"
     """Which part of a review longer than max_length is kept: its head, its tail, or a quarter from
     its head and the rest from its tail, where reviewers sum up."""
 
@@ -124,8 +127,8 @@ class ModelSettings:
 
     body_dropout: bool = False
     """Use the encoder's own dropout while training. Off, because the body is frozen and the
-    adapter has a dropout of its own (lora_dropout): dropout inside the attention costs up to
-    three quarters of the training time on a CPU and gains nothing there."""
+    adapter has a dropout of its own (lora_dropout): dropout inside the attention makes
+    training on a CPU far slower (benchmarks/training_step.py shows by how much)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +206,7 @@ class TrainingSettings:
     same."""
 
     gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: far less memory, about a third slower."""
+    """Compute activations twice instead of keeping them: less memory, slower."""
 
     weight_decay: float = 0.01
     """Decay of the trained weights in AdamW."""
@@ -219,7 +222,8 @@ class TrainingSettings:
     """balanced lets rare labels count as much as frequent ones."""
 
     fp16: bool = False
-    """Half precision on a GPU: half the memory, twice the speed. Not for CPUs."""
+    """Half precision on a CUDA GPU, for less memory and more speed; not measured here. Not for
+    CPUs."""
 
     bf16: bool | None = None
     """bfloat16 in the matrix products. By default used where this device is measured to be faster

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from peft_sentiment.errors import OutputError
 
+_BLOCK_BYTES = 1 << 20
+
 
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
@@ -67,10 +69,14 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
-def compute_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def compute_sha256(*paths: Path) -> str:
+    """Return the sha256 of files one after the other, as of `cat` of them, in hex."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def require_writable_folder(path: Path, flag: str) -> None:

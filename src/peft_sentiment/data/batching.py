@@ -5,13 +5,13 @@ Shapes: B reviews of a batch, T tokens of the longest of them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Truncation = Literal["head", "tail", "head+tail"]
+from peft_sentiment.config import Truncation
 
 HEAD_SHARE = 0.25
 """Of a cut review, with `head+tail`: the share of the tokens that comes from its start."""

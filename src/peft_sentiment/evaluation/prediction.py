@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from peft_sentiment.config import Truncation
 from peft_sentiment.data.batching import (
     TokenizedReviews,
-    Truncation,
     iterate_scoring_batches,
     pad_batch,
     tokenize_reviews,

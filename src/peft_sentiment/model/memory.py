@@ -40,7 +40,7 @@ def _render_advice(settings: Settings) -> str:
         f"--per-device-train-batch-size {batch} --gradient-accumulation-steps {steps} "
         "(the result stays the same); "
         f"--max-length {length} (reads less of long reviews); "
-        "--gradient-checkpointing (slower by a third). "
+        "--gradient-checkpointing (slower). "
         f"When scoring, --per-device-eval-batch-size "
         f"{max(1, training.per_device_eval_batch_size // 2)}."
     )
