@@ -59,7 +59,7 @@ def test_a_run_leaves_results_that_follow_the_contract(settings: Settings) -> No
     assert stored["data"]["train"] == 100
     assert stored["data"]["validation"] == 30
     assert stored["data"]["test"] == 60
-    assert {"device", "dtype", "attention", "threads", "commit", "versions"} == set(
+    assert {"device", "dtype", "attention", "threads", "commit", "versions", "dtype_reason"} == set(
         stored["environment"]
     )
     counts = stored["parameters"]
@@ -161,7 +161,10 @@ def test_a_run_of_several_classes_reports_each(
     path = tmp_path / "classes.csv"
     rows = [f"{words[label]} number {n},{label}" for n in range(60) for label in words]
     path.write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
-    tables = {"data": {"train_file": str(path), "test_size": 45, "validation_size": 15}}
+    tables = {
+        "data": {"train_file": str(path), "test_size": 45, "validation_size": 15},
+        "training": {"num_train_epochs": 8.0},
+    }
     results, _ = run(settings.updated(tables, "test"))
     assert results.data.label_names == ("bad", "fair", "good")
     assert len(results.models["peft"].confusion) == 3

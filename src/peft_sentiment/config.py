@@ -205,6 +205,15 @@ class TrainingSettings:
     """Batches whose gradients are added up before the weights move; every review counts the
     same."""
 
+    max_tokens_per_batch: int = 5120
+    """Tokens in memory at once on a CPU; a step with more is computed in parts, with the same
+    result. When memory is short, try 2048."""
+
+    lower_layers_cache_gb: float = 4.0
+    """Where adapters sit in upper layers only (layers_to_transform), the layers below are run once
+    and what they say of each review is kept on disk for the other passes, if it takes no more than
+    this many gigabytes. 0 runs them every time."""
+
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, slower."""
 
@@ -255,6 +264,7 @@ class TrainingSettings:
             "per_device_train_batch_size",
             "per_device_eval_batch_size",
             "gradient_accumulation_steps",
+            "max_tokens_per_batch",
             "logging_steps",
         ):
             value = getattr(self, name)
@@ -265,6 +275,7 @@ class TrainingSettings:
             "max_grad_norm",
             "early_stopping_patience",
             "eval_steps",
+            "lower_layers_cache_gb",
             "seed",
         ):
             value = getattr(self, name)

@@ -15,7 +15,12 @@ from peft_sentiment.config import TrainingSettings
 from peft_sentiment.errors import PeftSentimentError
 from peft_sentiment.inference.classifier import read_versions
 from peft_sentiment.model.packaged import PACKAGED_MODELS, get_cache_folder, load_packaged_folder
-from peft_sentiment.model.precision import choose_precision, measure_matmul_rates, pick_device
+from peft_sentiment.model.precision import (
+    EncoderShape,
+    choose_precision,
+    load_measurement,
+    pick_device,
+)
 
 HUB_TIMEOUT = 3.0
 """Seconds that the hub has for an answer."""
@@ -50,11 +55,21 @@ def _examine_device() -> Iterator[Finding]:
     device = pick_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     yield "Device", f"{name}, {torch.get_num_threads()} threads"
-    for dtype, rate in measure_matmul_rates(device).items():
-        dtype_name = str(dtype).removeprefix("torch.")
+    measured = load_measurement(device, EncoderShape())
+    for dtype_name, rate in measured.matmul_rates.items():
         yield f"  {dtype_name}", f"{rate / 1e9:,.0f} GFLOP/s in matrix products"
+    for dtype_name, lengths in measured.attention_seconds.items():
+        yield (
+            f"  attention, {dtype_name}",
+            "; ".join(
+                f"{length} tokens: "
+                + ", ".join(f"{form} {1e3 * seconds:.1f} ms" for form, seconds in forms.items())
+                for length, forms in lengths.items()
+            ),
+        )
     precision = choose_precision(device, TrainingSettings())
     yield "  in use", f"{precision.dtype_name} ({precision.reason})"
+    yield "  ", f"attention: {precision.describe_attention()}"
 
 
 def _examine_packaged_models() -> Iterator[Finding]:

@@ -326,7 +326,8 @@ def describe_environment(classifier: SentimentClassifier) -> Environment:
         versions=read_versions(),
         device=str(classifier.precision_.device),
         dtype=classifier.precision_.dtype_name,
-        attention=str(classifier.encoder_.model.config._attn_implementation),
+        dtype_reason=classifier.precision_.reason,
+        attention=classifier.precision_.describe_attention(),
         threads=torch.get_num_threads(),
         commit=find_commit(),
     )

@@ -111,7 +111,8 @@ class Environment:
         versions: distribution name -> version.
         device: torch's name of the device.
         dtype: dtype of the matrix products.
-        attention: attention implementation of the encoder.
+        dtype_reason: why this one, in words.
+        attention: forms of attention in use, in words.
         threads: threads of one operation on the CPU.
         commit: git commit of the source tree, when it is run from one.
     """
@@ -119,6 +120,7 @@ class Environment:
     versions: dict[str, str]
     device: str
     dtype: str
+    dtype_reason: str
     attention: str
     threads: int
     commit: str | None

@@ -1,5 +1,7 @@
 """Devices and dtypes: what is asked for, or what is measured to be fast."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_training import CPU
@@ -7,7 +9,19 @@ from tiny_training import CPU
 from peft_sentiment.config import TrainingSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.model import precision
-from peft_sentiment.model.precision import choose_precision, measure_matmul_rates, pick_device
+from peft_sentiment.model.precision import (
+    FORMS,
+    PROBE_LENGTHS,
+    EncoderShape,
+    Measurement,
+    Precision,
+    choose_precision,
+    load_measurement,
+    measure,
+    pick_device,
+)
+
+SHAPE = EncoderShape(width=16, inner=32, heads=2)
 
 
 def set_devices(monkeypatch: pytest.MonkeyPatch, cuda: int = 0, mps: bool = False) -> None:
@@ -51,10 +65,11 @@ def test_fp16_is_refused_on_a_cpu_and_taken_on_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_dtype_set_by_hand_is_not_measured(
+def test_a_dtype_set_by_hand_is_taken_whatever_is_measured(
     monkeypatch: pytest.MonkeyPatch, bf16: bool, dtype: torch.dtype
 ) -> None:
-    monkeypatch.delattr(precision, "measure_matmul_rates")
+    measured = build_measurement(0.1 if bf16 else 10.0)
+    monkeypatch.setattr(precision, "load_measurement", lambda *_: measured)
     chosen = choose_precision(CPU, TrainingSettings(bf16=bf16))
     assert (chosen.device, chosen.dtype) == (CPU, dtype)
 
@@ -63,17 +78,55 @@ def test_a_dtype_set_by_hand_is_not_measured(
 def test_bfloat16_is_used_only_where_it_is_measured_to_be_worth_it(
     monkeypatch: pytest.MonkeyPatch, speed_up: float, dtype_name: str
 ) -> None:
-    rates = {torch.float32: 1e9, torch.bfloat16: speed_up * 1e9}
-    monkeypatch.setattr(precision, "measure_matmul_rates", lambda _: rates)
+    monkeypatch.setattr(precision, "load_measurement", lambda *_: build_measurement(speed_up))
     chosen = choose_precision(CPU, TrainingSettings())
     assert chosen.dtype_name == dtype_name
     assert f"{speed_up:.2f}" in chosen.reason
 
 
-def test_the_measured_rates_are_of_both_dtypes() -> None:
-    rates = measure_matmul_rates(CPU)
-    assert rates.keys() == {torch.float32, torch.bfloat16}
-    assert all(1e8 < rate < 1e15 for rate in rates.values())
+def build_measurement(speed_up: float) -> Measurement:
+    rates = {"float32": 1e9, "bfloat16": speed_up * 1e9}
+    seconds = {"64": {"products": 1.0, "fused": 2.0}, "512": {"products": 4.0, "fused": 3.0}}
+    return Measurement(rates, {"float32": seconds, "bfloat16": seconds})  # type: ignore[dict-item]
+
+
+def test_the_measured_rates_and_seconds_are_of_both_dtypes() -> None:
+    measured = measure(CPU, SHAPE)
+    assert measured.matmul_rates.keys() == {"float32", "bfloat16"}
+    assert all(1e6 < rate < 1e15 for rate in measured.matmul_rates.values())
+    for lengths in measured.attention_seconds.values():
+        assert [int(length) for length in lengths] == list(PROBE_LENGTHS)
+        assert all(0 < forms[form] < 10 for forms in lengths.values() for form in FORMS)
+
+
+def test_each_review_takes_the_form_that_is_faster_near_its_length() -> None:
+    forms = build_measurement(1.0).choose_forms("float32")
+    chosen = Precision(CPU, torch.float32, "", forms)
+    assert [chosen.choose_form(n) for n in (1, 64, 280, 300, 9000)] == [
+        "products", "products", "products", "fused", "fused"
+    ]  # fmt: skip
+    assert chosen.describe_attention() == "products near 64 tokens; fused near 512 tokens"
+
+
+def test_a_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PEFT_SENTIMENT_CACHE", str(tmp_path))
+    first = load_measurement(CPU, SHAPE)
+    monkeypatch.delattr(precision, "measure")
+    assert load_measurement(CPU, SHAPE) == first
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "null", '{"matmul_rates": {}}'])
+def test_a_damaged_measurement_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damaged: str
+) -> None:
+    monkeypatch.setenv("PEFT_SENTIMENT_CACHE", str(tmp_path))
+    monkeypatch.setattr(precision, "measure", lambda *_: build_measurement(2.0))
+    load_measurement(CPU, SHAPE)
+    [file] = tmp_path.glob("speed-*.json")
+    file.write_text(damaged)
+    assert load_measurement(CPU, SHAPE).speed_up == 2.0
+    assert load_measurement(CPU, EncoderShape(32, 64, 2)).speed_up == 2.0
+    assert len(list(tmp_path.glob("speed-*.json"))) == 2
 
 
 @pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

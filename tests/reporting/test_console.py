@@ -56,7 +56,7 @@ DATA = DataRecord(
     truncation="head+tail",
     cut=1604,
 )
-ENVIRONMENT = Environment({"torch": "2"}, "cpu", "bfloat16", "sdpa", 2, None)
+ENVIRONMENT = Environment({"torch": "2"}, "cpu", "bfloat16", "measured", "fused", 2, None)
 TRAINING = TrainingRecord(632.4, 9000, 14.23, 3012.4, 564, 0.2131, 376, True, ())
 VALIDATION = ValidationRecord(188, 1.0, 0.8645, 0.8639, 0.3221, True, 4.2)
 HOSTILE = "[bold]loved[/bold] \x1b[31mit\x9b2J\x07\n:smile: \u202e[/]\\"

@@ -159,7 +159,7 @@ def test_training_is_plain_adamw_over_the_planned_steps(
             group["lr"] = 1e-2 * (1 - step / 4)
         optimizer.step()
         assert record.loss == pytest.approx(loss.item(), abs=1e-6)
-    torch.testing.assert_close(copy_weights(ours), copy_weights(plain), atol=1e-6, rtol=0)
+    torch.testing.assert_close(copy_weights(ours), copy_weights(plain), atol=5e-6, rtol=0)
 
 
 def compute_logits(model: nn.Module, train: LabelledTokens, places: np.ndarray) -> torch.Tensor:

@@ -19,6 +19,9 @@ HEAD_SHARE = 0.25
 CHUNK = 1000
 """Reviews tokenized at a time; bounds the memory that Python's lists of numbers take."""
 
+ATTENTION_MATTERS_FROM = 1000
+"""Tokens of a review at which its attention takes as long as the rest of a layer."""
+
 POOL = 50
 """Batches' worth of reviews that are sorted by length together. More would pad less, but leave
 less to chance."""
@@ -169,9 +172,52 @@ def iterate_training_steps(
 
 
 def iterate_scoring_batches(
-    lengths: NDArray[np.int32], batch_size: int
+    lengths: NDArray[np.int32], batch_size: int, most_tokens: int | None = None
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield the reviews of each batch, longest first, so that memory runs out at once or never."""
-    order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    """Yield the reviews of each batch, longest first, so that memory runs out at once or never.
+
+    Args:
+        lengths: (N,), tokens of each review.
+        batch_size: most reviews of a batch.
+        most_tokens: of a batch, if they are limited; a longer review is a batch of its own.
+    """
+    order, start = np.argsort(-lengths, kind="stable"), 0
+    totals = np.concatenate([[0], np.cumsum(lengths[order], dtype=np.int64)])
+    while start < len(order):
+        end = min(start + batch_size, len(order))
+        if most_tokens is not None:
+            fitting = int(np.searchsorted(totals, totals[start] + most_tokens, side="right")) - 1
+            end = min(end, max(fitting, start + 1))
+        yield order[start:end]
+        start = end
+
+
+def balance_batches(
+    chosen: NDArray[np.int64], lengths: NDArray[np.int32], streams: int, most_tokens: int, most: int
+) -> list[NDArray[np.int64]]:
+    """Divide a step's reviews into batches that take about the same time.
+
+    The longest review left goes to the batch with the least to do (the LPT rule of Graham, 1969).
+
+    Args:
+        chosen: places of the step's reviews.
+        lengths: (N,), tokens of each review of the data.
+        streams: batches computed at once; there is a multiple of them where there are enough
+            reviews.
+        most_tokens: that a batch has on average, at most.
+        most: reviews that a batch has on average, at most.
+
+    Returns:
+        Batches, each with its longest review first.
+    """
+    tokens = lengths[chosen].astype(np.int64)
+    rounds = max(
+        -(-int(tokens.sum()) // (most_tokens * streams)), -(-len(chosen) // (most * streams))
+    )
+    batches: list[list[int]] = [[] for _ in range(min(rounds * streams, len(chosen)))]
+    work = np.zeros(len(batches))
+    for place in np.argsort(-tokens, kind="stable"):
+        lightest = int(work.argmin())
+        batches[lightest].append(int(chosen[place]))
+        work[lightest] += tokens[place] * (1 + tokens[place] / ATTENTION_MATTERS_FROM)
+    return [np.array(batch, dtype=np.int64) for batch in batches]

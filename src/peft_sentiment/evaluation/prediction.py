@@ -17,8 +17,14 @@ from peft_sentiment.data.batching import (
     pad_batch,
     tokenize_reviews,
 )
+from peft_sentiment.model.packed import build_packed_model, can_score_packed, pack_reviews
 from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.streams import count_streams, map_streams
+from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.records import Predictions
+
+MOST_TOKENS = 2048
+"""Tokens that one stream has in memory while scoring; more are not faster."""
 
 
 def predict_reviews(
@@ -62,21 +68,51 @@ def predict_logits(
     precision: Precision,
 ) -> NDArray[np.float32]:
     """Return (N, C) logits in the reviews' order; the model's mode is left as it was."""
-    rows: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
-    with evaluation_mode(model), torch.inference_mode(), precision.autocast():
-        for batch in iterate_scoring_batches(reviews.lengths, batch_size):
-            ids, mask = pad_batch([reviews.token_ids[i] for i in batch], pad_id)
+    labels = int(model.config.num_labels)  # type: ignore[union-attr, arg-type]
+    logits = np.zeros((len(reviews), labels), np.float32)
+    with evaluation_mode(model):
+        if precision.device.type == "cpu" and can_score_packed(model):
+            batches = iterate_packed_logits(model, reviews, batch_size, precision)
+        else:
+            batches = iterate_padded_logits(model, reviews, pad_id, batch_size, precision)
+        for batch, of_batch in batches:
+            logits[batch] = of_batch
+    return logits
+
+
+BatchLogits = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Places of a batch's reviews, and their logits."""
+
+
+def iterate_packed_logits(
+    model: nn.Module, reviews: TokenizedReviews, batch_size: int, precision: Precision
+) -> Iterator[BatchLogits]:
+    """Yield logits by the fast path: adapters merged, no padding, a batch a stream."""
+    packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=True)
+
+    def score(batch: NDArray[np.int64], workspace: Workspace) -> BatchLogits:
+        logits = packed.score(pack_reviews([reviews.token_ids[i] for i in batch]), workspace)
+        return batch, logits.numpy()
+
+    batches = iterate_scoring_batches(reviews.lengths, batch_size, MOST_TOKENS)
+    yield from map_streams(score, batches, count_streams())
+
+
+def iterate_padded_logits(
+    model: nn.Module,
+    reviews: TokenizedReviews,
+    pad_id: int,
+    batch_size: int,
+    precision: Precision,
+) -> Iterator[BatchLogits]:
+    """Yield logits by the model itself; for any model and device."""
+    for batch in iterate_scoring_batches(reviews.lengths, batch_size):
+        ids, mask = pad_batch([reviews.token_ids[i] for i in batch], pad_id)
+        with torch.inference_mode(), precision.autocast():
             ids = ids.to(precision.device)
             mask = None if mask is None else mask.to(precision.device)
             logits = model(input_ids=ids, attention_mask=mask).logits
-            rows.append((batch, logits.float().cpu().numpy()))
-    if not rows:
-        return np.zeros((0, model.config.num_labels), np.float32)  # type: ignore[union-attr, arg-type]
-    order = np.concatenate([batch for batch, _ in rows])
-    logits_by_length = np.concatenate([logits for _, logits in rows])
-    ordered = np.empty_like(logits_by_length)
-    ordered[order] = logits_by_length
-    return ordered
+        yield batch, logits.float().cpu().numpy()
 
 
 def compute_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,7 +26,7 @@ from peft_sentiment.model.adapters import (
 )
 from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
 from peft_sentiment.model.memory import memory_advice
-from peft_sentiment.model.precision import Precision, choose_precision, pick_device
+from peft_sentiment.model.precision import EncoderShape, Precision, choose_precision, pick_device
 from peft_sentiment.records import Predictions, Reviews
 from peft_sentiment.training.fit import Event, fit_adapter
 from peft_sentiment.training.loop import TrainingRun
@@ -126,11 +126,12 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Load the encoder with an untrained head for these classes; predictions are guesses."""
         settings = self.settings
         device = pick_device(settings.model.device)
-        self.precision_: Precision = choose_precision(device, settings.training)
         self.classes_: NDArray[Any] = np.asarray(classes)
         self.encoder_: Encoder = load_encoder(
             settings.model, self.label_names, settings.training.seed
         )
+        shape = get_encoder_shape(self.encoder_)
+        self.precision_: Precision = choose_precision(device, settings.training, shape)
         require_length_fits(self.encoder_, settings.data.max_length)
         self.model_: nn.Module = nn.Module.to(self.encoder_.model, device)
 
@@ -293,7 +294,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "seed": metadata.head_seed,
         }
         classifier.set_params(**saved)
-        classifier.precision_ = choose_precision(device, wanted.training)
+        shape = get_encoder_shape(encoder)
+        classifier.precision_ = choose_precision(device, wanted.training, shape)
         classifier.classes_ = np.asarray(metadata.label_names).astype(metadata.label_type)
         classifier.encoder_ = encoder
         classifier.model_ = model.to(device)
@@ -307,6 +309,16 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _require_model(self) -> None:
         if not hasattr(self, "model_"):
             raise NotFittedError("This SentimentClassifier is not fitted: call fit or load first.")
+
+
+def get_encoder_shape(encoder: Encoder) -> EncoderShape:
+    """Return what an encoder's speed depends on; what its config does not say is as usual."""
+    config: Any = encoder.model.config
+    width = int(getattr(config, "hidden_size", 0) or EncoderShape.width)
+    inner = getattr(config, "hidden_dim", None) or getattr(config, "intermediate_size", None)
+    heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    has_heads = heads > 0 and width % heads == 0
+    return EncoderShape(width, int(inner or 4 * width), heads if has_heads else 1)
 
 
 def read_versions() -> dict[str, str]:

@@ -1,40 +1,123 @@
-"""Device and dtype: picked by what is there and by what is measured to be fast."""
+"""Device, dtype and form of attention: picked by what is there and by what is measured to be fast.
+
+The measurement takes under a second and is kept per machine, torch and shape of model, so that a
+run computes today what it computed yesterday.
+"""
 
 import functools
+import hashlib
+import json
+import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import linear
 
 from peft_sentiment.config import TrainingSettings
-from peft_sentiment.errors import SettingsError
-
-PROBE_SHAPE = (2048, 384, 1536)
-"""Tokens, inputs and outputs of the matrix product that is timed: the packaged model's widest."""
+from peft_sentiment.errors import OutputError, SettingsError
+from peft_sentiment.files import write_text
+from peft_sentiment.model.attention import (
+    AttentionForm,
+    attend,
+    group_by_length,
+    pull_attention,
+)
+from peft_sentiment.model.packaged import get_cache_folder
+from peft_sentiment.model.streams import one_thread
+from peft_sentiment.model.workspace import Workspace
 
 WORTHWHILE_SPEED_UP = 1.3
 """bfloat16 must be this much faster than float32 to be worth its rounding."""
 
+METHOD = 1
+"""Of measuring; raise it when another measurement is to replace those that were kept."""
+
+PROBE_TOKENS = 2048
+PROBE_LENGTHS = (64, 128, 256, 512)
+"""Tokens of a review at which the forms of attention are timed."""
+
+FORMS: tuple[AttentionForm, ...] = ("products", "fused")
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """What the speed of an encoder depends on; by default that of the packaged one.
+
+    Attributes:
+        width: of the hidden states.
+        inner: width of the feed-forward part.
+        heads: of the attention.
+    """
+
+    width: int = 384
+    inner: int = 1536
+    heads: int = 12
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was timed on this machine.
+
+    Attributes:
+        matmul_rates: dtype -> operations a second of all threads (multiply and add count as two).
+        attention_seconds: dtype -> tokens of a review -> form -> seconds on one thread for
+            attention and its gradient.
+    """
+
+    matmul_rates: dict[str, float]
+    attention_seconds: dict[str, dict[str, dict[AttentionForm, float]]]
+
+    @property
+    def speed_up(self) -> float:
+        """Rate of bfloat16 over that of float32."""
+        return self.matmul_rates["bfloat16"] / self.matmul_rates["float32"]
+
+    def choose_forms(self, dtype: str) -> dict[int, AttentionForm]:
+        """Return the faster form at each length that was measured."""
+        return {
+            int(length): min(FORMS, key=lambda form: seconds[form])
+            for length, seconds in self.attention_seconds[dtype].items()
+        }
+
 
 @dataclass(frozen=True)
 class Precision:
-    """How the matrix products compute.
+    """How a model computes.
 
     Attributes:
-        dtype: of the matrix products; weights and optimizer stay in float32.
+        dtype: of the frozen weights and the activations; what is trained stays in float32.
         reason: why this dtype, in words.
+        attention_forms: tokens of a review -> form of attention, where reviews lie end to end.
     """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    attention_forms: Mapping[int, AttentionForm] = field(default_factory=dict)
 
     @property
     def dtype_name(self) -> str:
         """Name without the `torch.` in front."""
         return str(self.dtype).removeprefix("torch.")
+
+    def choose_form(self, length: int) -> AttentionForm:
+        """Return the form of attention for a review of so many tokens."""
+        if not self.attention_forms:
+            return "fused"
+        return self.attention_forms[min(self.attention_forms, key=lambda n: abs(n - length))]
+
+    def describe_attention(self) -> str:
+        """Return the forms of attention in words."""
+        forms = {form: [] for form in FORMS}  # type: dict[AttentionForm, list[str]]
+        for length, form in self.attention_forms.items():
+            forms[form].append(str(length))
+        if not self.attention_forms:
+            return "fused"
+        return "; ".join(f"{f} near {', '.join(n)} tokens" for f, n in forms.items() if n)
 
     def autocast(self) -> torch.autocast:
         """Return a block in which the matrix products compute in `dtype`."""
@@ -72,8 +155,15 @@ def _is_available(kind: str, index: int | None = None) -> bool:
     return kind == "cpu"
 
 
-def choose_precision(device: torch.device, settings: TrainingSettings) -> Precision:
+def choose_precision(
+    device: torch.device, settings: TrainingSettings, shape: EncoderShape | None = None
+) -> Precision:
     """Return the dtype that the settings ask for or, where they leave it open, the faster one.
+
+    Args:
+        device: to compute on.
+        settings: what is asked for.
+        shape: of the encoder.
 
     Raises:
         SettingsError: fp16 on a device that has no use for it.
@@ -85,36 +175,116 @@ def choose_precision(device: torch.device, settings: TrainingSettings) -> Precis
                 "Leave it off; --bf16 is chosen by itself where it is faster."
             )
         return Precision(device, torch.float16, "fp16 is on")
-    if settings.bf16 is not None:
-        dtype = torch.bfloat16 if settings.bf16 else torch.float32
-        return Precision(device, dtype, f"bf16 is {'on' if settings.bf16 else 'off'}")
     if device.type == "mps":
-        return Precision(device, torch.float32, "bfloat16 is not measured on MPS")
-    rates = measure_matmul_rates(device)
-    speed_up = rates[torch.bfloat16] / rates[torch.float32]
-    is_worth_it = speed_up >= WORTHWHILE_SPEED_UP
-    dtype = torch.bfloat16 if is_worth_it else torch.float32
-    return Precision(device, dtype, f"measured: bfloat16 runs at {speed_up:.2f} x float32 here")
+        dtype = torch.bfloat16 if settings.bf16 else torch.float32
+        return Precision(device, dtype, "bfloat16 is not measured on MPS")
+    measured = load_measurement(device, shape or EncoderShape())
+    if settings.bf16 is not None:
+        is_low, reason = settings.bf16, f"bf16 is {'on' if settings.bf16 else 'off'}"
+    else:
+        is_low = measured.speed_up >= WORTHWHILE_SPEED_UP
+        reason = f"measured: bfloat16 runs at {measured.speed_up:.2f} x float32 here"
+    dtype = torch.bfloat16 if is_low else torch.float32
+    if device.type != "cpu":
+        return Precision(device, dtype, reason)
+    name = str(dtype).removeprefix("torch.")
+    return Precision(device, dtype, reason, measured.choose_forms(name))
 
 
-def measure_matmul_rates(device: torch.device) -> dict[torch.dtype, float]:
-    """Time one matrix product of the model's shape in float32 and bfloat16.
+def load_measurement(device: torch.device, shape: EncoderShape) -> Measurement:
+    """Return what was measured here before, or measure it and keep it.
 
-    Returns:
-        dtype -> operations a second (a multiply and an add count as two).
+    A file that is damaged, or that can't be written, costs the time to measure again.
     """
-    tokens, inputs, outputs = PROBE_SHAPE
-    rates = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        x = torch.ones(tokens, inputs, dtype=dtype, device=device)
-        weight = torch.ones(outputs, inputs, dtype=dtype, device=device)
-        seconds = _time_best(functools.partial(linear, x, weight), device)
-        rates[dtype] = 2 * tokens * inputs * outputs / seconds
-    return rates
+    path = get_cache_folder() / f"speed-{_fingerprint_machine(device, shape)}.json"
+    known = _read_measurement(path)
+    if known is not None:
+        return known
+    measured = measure(device, shape)
+    try:
+        write_text(path, json.dumps(asdict(measured), indent=2) + "\n")
+    except OutputError:
+        return measured
+    return measured
 
 
-def _time_best(call: Callable[[], object], device: torch.device, tries: int = 4) -> float:
+def _read_measurement(path: Path) -> Measurement | None:
+    try:
+        known = Measurement(**json.loads(path.read_text(encoding="utf-8")))
+        known.choose_forms("bfloat16"), known.choose_forms("float32")
+        return known if known.speed_up > 0 else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError):
+        return None
+
+
+def _fingerprint_machine(device: torch.device, shape: EncoderShape) -> str:
+    """Return a short name for all that the speed depends on."""
+    processor: dict[str, Any] = {"machine": platform.machine(), "name": platform.processor()}
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        kinds = ("model name", "flags", "Features")
+        processor["kind"] = sorted({line for line in lines if line.startswith(kinds)})
+    except OSError:
+        pass  # not Linux
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    parts = (
+        processor,
+        name,
+        torch.get_num_threads(),
+        torch.__version__,
+        METHOD,
+        asdict(shape),
+    )
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def measure(device: torch.device, shape: EncoderShape) -> Measurement:
+    """Time matrix products and, on a CPU, attention at the model's own shapes."""
+    dtypes = (torch.float32, torch.bfloat16)
+    names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    rates = {n: _measure_matmul(device, d, shape) for n, d in zip(names, dtypes, strict=True)}
+    if device.type != "cpu":
+        return Measurement(rates, {name: {} for name in names})
+    with one_thread(), torch.no_grad():
+        seconds = {
+            name: {
+                str(length): {
+                    form: _measure_attention(length, dtype, form, shape) for form in FORMS
+                }
+                for length in PROBE_LENGTHS
+            }
+            for name, dtype in zip(names, dtypes, strict=True)
+        }
+    return Measurement(rates, seconds)
+
+
+def _measure_matmul(device: torch.device, dtype: torch.dtype, shape: EncoderShape) -> float:
+    x = torch.ones(PROBE_TOKENS, shape.width, dtype=dtype, device=device)
+    weight = torch.ones(shape.inner, shape.width, dtype=dtype, device=device)
+    seconds = _time_best(functools.partial(linear, x, weight), device, tries=6)
+    return 2 * PROBE_TOKENS * shape.width * shape.inner / seconds
+
+
+def _measure_attention(
+    length: int, dtype: torch.dtype, form: AttentionForm, shape: EncoderShape
+) -> float:
+    generator, workspace = torch.Generator().manual_seed(0), Workspace()
+    q, k, v, gradient = (
+        torch.randn(length, shape.width, generator=generator).to(dtype) for _ in range(4)
+    )
+    groups = group_by_length((length,), lambda _: form)
+
+    def call() -> None:
+        workspace.release()
+        _, kept = attend(q, k, v, groups, shape.heads, lambda _: form, workspace, keep=True)
+        pull_attention(gradient, kept, groups, shape.heads, workspace)
+
+    return _time_best(call, torch.device("cpu"), tries=3)
+
+
+def _time_best(call: Callable[[], object], device: torch.device, tries: int) -> float:
     """Return the shortest of several timings, in seconds: noise only ever adds."""
+    call()
     seconds = []
     for _ in range(tries):
         start = time.perf_counter()

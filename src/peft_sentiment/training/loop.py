@@ -1,14 +1,14 @@
 """The training loop: takes steps and yields what each one did.
 
 Progress, validation, saving and stopping belong to whoever iterates.
-Shapes: B reviews of a batch, T tokens of the longest of them, C labels.
+Shapes: C labels.
 """
 
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,20 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.optim import AdamW
 from transformers import get_linear_schedule_with_warmup
 
 from peft_sentiment.config import TrainingSettings
-from peft_sentiment.data.batching import LabelledTokens, iterate_training_steps, pad_batch
+from peft_sentiment.data.batching import LabelledTokens, iterate_training_steps
 from peft_sentiment.errors import DivergenceError, SettingsError
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.records import StepRecord
+from peft_sentiment.training.gradients import (
+    GradientSource,
+    PaddedGradients,
+    build_packed_gradients,
+    can_use_packed,
+)
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """torch's dtype -> Accelerate's name."""
@@ -95,19 +100,15 @@ def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
     optimizer = AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = get_linear_schedule_with_warmup(optimizer, run.warmup_steps, run.steps)
     torch.manual_seed(settings.seed)
-    with prepared_by_accelerate(run) as (accelerator, model):
+    with (
+        prepared_by_accelerate(run) as (accelerator, model),
+        gradient_source(run, accelerator, model, label_weights) as source,
+    ):
         stepper = accelerator.prepare(optimizer)
         for step, chosen in enumerate(plan_steps(run), start=1):
             start = run.clock()
             model.train()
-            # Summed and divided by the whole step's weight, every review counts the same,
-            # however the step is divided into batches.
-            total = label_weights[run.train.targets[chosen]].sum()
-            loss = 0.0
-            for batch in split_batches(chosen, settings.per_device_train_batch_size):
-                batch_loss = compute_loss(run, model, batch, label_weights) / total
-                accelerator.backward(batch_loss)
-                loss += float(batch_loss.detach())
+            loss = source.compute(chosen, step)
             learning_rate = schedule.get_last_lr()[0]
             require_finite("loss", loss, step, learning_rate)
             grad_norm = float(
@@ -144,24 +145,28 @@ def require_finite(what: str, value: float, step: int, learning_rate: float) -> 
         )
 
 
-def compute_loss(
-    run: TrainingRun, model: nn.Module, batch: NDArray[np.int64], label_weights: torch.Tensor
-) -> torch.Tensor:
-    """Return the summed, weighted cross-entropy of a batch.
+@contextmanager
+def gradient_source(
+    run: TrainingRun, accelerator: Accelerator, model: nn.Module, label_weights: torch.Tensor
+) -> Iterator[GradientSource]:
+    """Give what computes the gradients: the fast path where the model and the device have one.
 
     Args:
-        run: whose reviews are meant.
-        model: its model, as Accelerate has prepared it.
-        batch: (B,), places of the reviews.
+        run: whose gradients are meant.
+        accelerator: with which its model is prepared.
+        model: as it is prepared.
         label_weights: (C,).
     """
-    device = run.precision.device
-    ids, mask = pad_batch([run.train.reviews.token_ids[i] for i in batch], run.pad_id)  # (B, T)
-    logits = model(
-        input_ids=ids.to(device), attention_mask=None if mask is None else mask.to(device)
-    ).logits  # (B, C)
-    targets = torch.from_numpy(run.train.targets[batch]).to(device)  # (B,)
-    return cross_entropy(logits.float(), targets, label_weights.to(device), reduction="sum")
+    settings, precision = run.settings, run.precision
+    with ExitStack() as stack:
+        if can_use_packed(run.model, settings, precision):
+            yield build_packed_gradients(
+                run.model, run.train, settings, precision, label_weights, stack
+            )
+            return
+        yield PaddedGradients(
+            model, run.train, settings, precision.device, accelerator, label_weights, run.pad_id
+        )
 
 
 def plan_steps(run: TrainingRun) -> Iterator[NDArray[np.int64]]:
@@ -175,12 +180,6 @@ def plan_steps(run: TrainingRun) -> Iterator[NDArray[np.int64]]:
         for epoch in itertools.count()
     )
     return itertools.islice(itertools.chain.from_iterable(epochs), run.steps)
-
-
-def split_batches(indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield consecutive parts of at most `size`."""
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
 
 
 def compute_label_weights(train: LabelledTokens, kind: str) -> torch.Tensor:

@@ -1,0 +1,342 @@
+"""Attention over reviews laid end to end, each over its own tokens.
+
+Two forms compute the same. `fused` is torch's own kernel, which never holds the attention weights.
+`products` is two batched matrix products around an exponential, which keeps the weights for the
+backward pass. Which one is faster depends on machine, dtype, head width and length, by up to four
+times either way; `precision.py` measures it.
+
+Products are made at lengths rounded up to `ROUNDING`: oneDNN compiles a kernel for each shape it
+meets, which takes about 2 ms and 1 MB, and reviews come in all lengths.
+
+Shapes: N tokens of all reviews, D width, H heads, d = D / H, T tokens of a review, R of them when
+rounded up, G reviews of like length that are multiplied together.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+
+from peft_sentiment.model.workspace import Workspace
+
+AttentionForm = Literal["fused", "products"]
+ChooseForm = Callable[[int], AttentionForm]
+"""Tokens of a review -> the form of its attention."""
+
+ROUNDING = 32
+GROUP_TOKENS = 512
+"""Short reviews are multiplied together up to this many tokens; for long ones it gains nothing."""
+
+LARGEST_SUM = 1e30
+"""Exponentials are taken as they come while their sums stay below this and above its inverse;
+else from the largest score of each row down, as a softmax does it, which costs twice as much."""
+
+
+class Group(NamedTuple):
+    """Neighbouring reviews of the same rounded length: first row and tokens of each."""
+
+    reviews: tuple[tuple[int, int], ...]
+    rounded: int
+
+
+def round_up(length: int, step: int) -> int:
+    """Return the next multiple of `step`."""
+    return -(-length // step) * step
+
+
+def group_by_length(lengths: Sequence[int], choose_form: ChooseForm) -> tuple[Group, ...]:
+    """Return the groups to attend within, in order.
+
+    Args:
+        lengths: tokens of each review, in the order in which they lie.
+        choose_form: how each is computed; a review in the fused form is a group of its own.
+    """
+    starts = [0, *itertools.accumulate(lengths)]
+    reviews = zip(starts, lengths, strict=False)
+    groups = []
+    for rounded, run in itertools.groupby(reviews, lambda item: round_up(item[1], ROUNDING)):
+        members, most = tuple(run), max(1, GROUP_TOKENS // rounded)
+        most = 1 if choose_form(rounded) == "fused" else most
+        groups += [Group(members[i : i + most], rounded) for i in range(0, len(members), most)]
+    return tuple(groups)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the backward pass needs of one group.
+
+    Attributes:
+        inputs: query, key and value, (G H, R, d) each.
+        outputs: (G H, R, d).
+        sums: (G H, R, 1), float32, of the exponentials; or what torch's kernel returns for its own.
+        exponentials: (G H, R, R), or None for a fused group.
+    """
+
+    inputs: tuple[torch.Tensor, ...]
+    outputs: torch.Tensor
+    sums: torch.Tensor
+    exponentials: torch.Tensor | None
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    groups: Sequence[Group],
+    heads: int,
+    choose_form: ChooseForm,
+    workspace: Workspace,
+    keep: bool,
+) -> tuple[torch.Tensor, list[Kept]]:
+    """Return the attention of every token over the tokens of its own review.
+
+    Args:
+        query: (N, D). Rows of no group get zeros.
+        key: (N, D).
+        value: (N, D).
+        groups: where the reviews lie.
+        heads: H.
+        choose_form: how each group is computed.
+        workspace: for what is kept, until the caller releases it, and for what is not.
+        keep: whether `pull_attention` is to follow.
+
+    Returns:
+        (N, D), and what `pull_attention` needs of each group.
+    """
+    attended, everything = torch.zeros_like(query), []
+    for group in groups:
+        place = workspace.mark()
+        if choose_form(group.rounded) == "fused":
+            kept = _attend_fused((query, key, value), group, heads)
+        else:
+            kept = _attend_by_products((query, key, value), group, heads, workspace)
+        _put_by_token(kept.outputs, attended, group, heads)
+        if keep:
+            everything.append(kept)
+        else:
+            workspace.release(place)
+    return attended, everything
+
+
+def _attend_by_products(
+    inputs: Sequence[torch.Tensor], group: Group, heads: int, workspace: Workspace
+) -> Kept:
+    q, k, v = (_by_head(x, group, heads, group.rounded, workspace) for x in inputs)
+    raised = workspace.take(len(q), group.rounded, group.rounded, dtype=q.dtype)
+    outputs = workspace.take(*q.shape, dtype=q.dtype)
+    sums = _raise_scores(q, k, raised, group, heads)
+    torch.bmm(raised, v, out=outputs)
+    torch.div(outputs, sums, out=outputs)
+    return Kept((q, k, v), outputs, sums, raised)
+
+
+def _raise_scores(
+    q: torch.Tensor, k: torch.Tensor, raised: torch.Tensor, group: Group, heads: int
+) -> torch.Tensor:
+    """Write exp(q k' / sqrt(d)), up to a factor a row, and return the (G H, R, 1) sums in float32.
+
+    The factor is 1 unless numbers would grow too large or too small for it.
+    """
+    scale = q.shape[-1] ** -0.5
+    torch.baddbmm(_nothing(q), q, k.transpose(1, 2), beta=0, alpha=scale, out=raised)
+    torch.exp(raised, out=raised)
+    _clear_padding(raised, group, heads, 0.0)
+    sums = raised.sum(-1, keepdim=True, dtype=torch.float32)
+    smallest, largest = torch.aminmax(sums)
+    if float(smallest) > 1 / LARGEST_SUM and float(largest) < LARGEST_SUM:
+        return sums
+    torch.baddbmm(_nothing(q), q, k.transpose(1, 2), beta=0, alpha=scale, out=raised)
+    _clear_padding(raised, group, heads, -torch.inf)
+    raised.sub_(raised.amax(-1, keepdim=True))
+    torch.exp(raised, out=raised)
+    return raised.sum(-1, keepdim=True, dtype=torch.float32)
+
+
+def _clear_padding(scores: torch.Tensor, group: Group, heads: int, value: float) -> None:
+    """Set the columns of tokens that are not there."""
+    for place, (_, length) in enumerate(group.reviews):
+        if length < group.rounded:
+            scores[place * heads : (place + 1) * heads, :, length:].fill_(value)
+
+
+def _attend_fused(inputs: Sequence[torch.Tensor], group: Group, heads: int) -> Kept:
+    """Attend within a group of one review, which torch's kernel parallelises by itself."""
+    q, k, v = (_as_heads(x, group, heads) for x in inputs)
+    outputs, logarithms = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    return Kept((q, k, v), outputs, logarithms, None)
+
+
+def pull_attention(
+    gradient: torch.Tensor,
+    kept: Sequence[Kept],
+    groups: Sequence[Group],
+    heads: int,
+    workspace: Workspace,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the gradients of query, key and value, (N, D) each.
+
+    Args:
+        gradient: (N, D), of what `attend` returned.
+        kept: by it.
+        groups: as there.
+        heads: as there.
+        workspace: as there.
+    """
+    of_query, of_key, of_value = (torch.zeros_like(gradient) for _ in range(3))
+    for group, of_group in zip(groups, kept, strict=True):
+        place = workspace.mark()
+        pull = _pull_fused if of_group.exponentials is None else _pull_products
+        parts = pull(gradient, of_group, group, heads, workspace)
+        for part, target in zip(parts, (of_query, of_key, of_value), strict=True):
+            _put_by_token(part, target, group, heads)
+        workspace.release(place)
+    return of_query, of_key, of_value
+
+
+def _pull_products(
+    gradient: torch.Tensor, kept: Kept, group: Group, heads: int, workspace: Workspace
+) -> tuple[torch.Tensor, ...]:
+    """Return the gradients of a group's query, key and value, (G H, R, d) each.
+
+    With P = E / l, the exponentials over their sums, and O = P V:
+    dV = E' (dO / l), dS = E * ((dO / l) V' - delta), delta = sum(dO * O) / l,
+    dQ = s dS K, dK = s dS' Q.
+    """
+    q, k, v = kept.inputs
+    raised = kept.exponentials
+    assert raised is not None  # noqa: S101 - only for groups that have them
+    g = _by_head(gradient, group, heads, group.rounded, workspace).div_(kept.sums)
+    delta = (g * kept.outputs).sum(-1, keepdim=True)  # (G H, R, 1)
+    of_scores = workspace.take(*raised.shape, dtype=q.dtype)
+    parts = tuple(workspace.take(*q.shape, dtype=q.dtype) for _ in range(3))
+    of_query, of_key, of_value = parts
+    scale = q.shape[-1] ** -0.5
+    torch.bmm(raised.transpose(1, 2), g, out=of_value)
+    torch.baddbmm(delta, g, v.transpose(1, 2), beta=-1, out=of_scores)
+    of_scores.mul_(raised)
+    torch.baddbmm(_nothing(q), of_scores, k, beta=0, alpha=scale, out=of_query)
+    torch.baddbmm(_nothing(q), of_scores.transpose(1, 2), q, beta=0, alpha=scale, out=of_key)
+    return parts
+
+
+def _pull_fused(
+    gradient: torch.Tensor, kept: Kept, group: Group, heads: int, _workspace: Workspace
+) -> tuple[torch.Tensor, ...]:
+    q, k, v = kept.inputs
+    g = _as_heads(gradient, group, heads)
+    parts: tuple[torch.Tensor, ...] = (
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            g, q, k, v, kept.outputs, kept.sums, 0.0, False
+        )
+    )
+    return parts
+
+
+def _nothing(x: torch.Tensor) -> torch.Tensor:
+    """Return what `baddbmm` adds with beta 0."""
+    return x.new_empty(1, 1, 1)
+
+
+@dataclass(frozen=True)
+class FirstKept:
+    """What the backward pass of `attend_first` needs; n tokens of the reviews.
+
+    Attributes:
+        query_rows: (n, H, d), for each token the query of its review.
+        key: (n, H, d); value alike.
+        weights: (n, H), float32.
+        owners: (n,), number of each token's review.
+    """
+
+    query_rows: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    weights: torch.Tensor
+    owners: torch.Tensor
+
+
+def attend_first(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], heads: int
+) -> tuple[torch.Tensor, FirstKept]:
+    """Return the attention of each review's first token over the review's tokens.
+
+    One query a review is no product of matrices; row by row it is a few passes over memory.
+
+    Args:
+        query: (B, D), of the first tokens.
+        key: (N, D), of all tokens.
+        value: (N, D).
+        lengths: tokens of each of the B reviews.
+        heads: H.
+
+    Returns:
+        (B, D), and what `pull_first_attention` needs.
+    """
+    n, width = sum(lengths), query.shape[1] // heads
+    owners = torch.repeat_interleave(torch.tensor(lengths))
+    key, value = (x[:n].view(n, heads, width) for x in (key, value))
+    query_rows = query.view(-1, heads, width)[owners]
+    scores = (query_rows * key).sum(-1, dtype=torch.float32) * width**-0.5  # (n, H)
+    weights = torch.cat([torch.softmax(part, dim=0) for part in scores.split(list(lengths))])
+    attended = _sum_by_review(value * weights[..., None].to(value.dtype), lengths)
+    kept = FirstKept(query_rows, key, value, weights, owners)
+    return attended.view_as(query), kept
+
+
+def pull_first_attention(
+    gradient: torch.Tensor, kept: FirstKept, lengths: Sequence[int], rows: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the gradients of the (B, D) query and of the (N, D) key and value.
+
+    Args:
+        gradient: (B, D), of what `attend_first` returned.
+        kept: by it.
+        lengths: as there.
+        rows: N.
+    """
+    dtype, (n, heads, width) = gradient.dtype, kept.key.shape
+    g = gradient.view(-1, heads, width)[kept.owners]  # (n, H, d)
+    of_weights = (g * kept.value).sum(-1, dtype=torch.float32)  # (n, H)
+    means = _sum_by_review(of_weights * kept.weights, lengths)[kept.owners]
+    of_scores = (kept.weights * (of_weights - means) * width**-0.5)[..., None].to(dtype)
+    of_query = _sum_by_review(of_scores * kept.key, lengths).view_as(gradient)
+    of_key, of_value = (gradient.new_zeros(rows, heads * width) for _ in range(2))
+    torch.mul(of_scores, kept.query_rows, out=of_key[:n].view(n, heads, width))
+    torch.mul(g, kept.weights[..., None].to(dtype), out=of_value[:n].view(n, heads, width))
+    return of_query, of_key, of_value
+
+
+def _sum_by_review(x: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """Return (B, ...), the sums of (n, ...) over each review's tokens."""
+    return torch.stack([part.sum(0) for part in torch.split(x, list(lengths))])
+
+
+def _by_head(
+    x: torch.Tensor, group: Group, heads: int, rows: int, workspace: Workspace
+) -> torch.Tensor:
+    """Copy a group's rows of (N, D) to (G H, rows, d), with zeros after each review's end."""
+    width = x.shape[1] // heads
+    copied = workspace.take(len(group.reviews), heads, rows, width, dtype=x.dtype)
+    for target, (start, length) in zip(copied, group.reviews, strict=True):
+        target[:, :length].copy_(
+            x[start : start + length].view(length, heads, width).transpose(0, 1)
+        )
+        if length < rows:
+            target[:, length:].zero_()
+    return copied.view(-1, rows, width)
+
+
+def _as_heads(x: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
+    """Return the rows of a group of one review as a (1, H, T, d) view."""
+    start, length = group.reviews[0]
+    return x[start : start + length].view(1, length, heads, -1).transpose(1, 2)
+
+
+def _put_by_token(x: torch.Tensor, target: torch.Tensor, group: Group, heads: int) -> None:
+    """Write the real rows of (G H, R, d) into a group's rows of (N, D)."""
+    by_review = x.view(len(group.reviews), heads, *x.shape[-2:])
+    for source, (start, length) in zip(by_review, group.reviews, strict=True):
+        rows = target[start : start + length].view(length, heads, -1)
+        rows.transpose(0, 1).copy_(source[:, :length])

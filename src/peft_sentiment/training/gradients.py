@@ -1,0 +1,213 @@
+"""The gradient of one optimizer step, by the fast path where there is one.
+
+Shapes: B reviews of a batch, N tokens of them, T tokens of the longest, D width, C labels.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from peft_sentiment.config import TrainingSettings
+from peft_sentiment.data.batching import LabelledTokens, balance_batches, pad_batch
+from peft_sentiment.model.dropout import drawing_from
+from peft_sentiment.model.linear import LoraLinear, Projection
+from peft_sentiment.model.packed import (
+    PackedModel,
+    PackedReviews,
+    build_packed_model,
+    can_train_packed,
+    pack_reviews,
+)
+from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.streams import count_streams, map_streams
+from peft_sentiment.model.workspace import Workspace
+from peft_sentiment.training.lower_layers import LowerLayersCache
+
+
+class GradientSource(Protocol):
+    """What computes the loss of a step, and its gradient into the weights' `grad`."""
+
+    def compute(self, chosen: NDArray[np.int64], step: int) -> float:
+        """Return the mean loss over a step's reviews, each counted with its label's weight.
+
+        Args:
+            chosen: places of the reviews.
+            step: number of the step, from 1.
+        """
+
+
+@dataclass(frozen=True)
+class PaddedGradients:
+    """Batches padded to their longest review, by the model itself; for any model and device.
+
+    Attributes:
+        model: as Accelerate has prepared it.
+        label_weights: (C,).
+        pad_id: token that fills up short reviews.
+    """
+
+    model: nn.Module
+    train: LabelledTokens
+    settings: TrainingSettings
+    device: torch.device
+    accelerator: Accelerator
+    label_weights: torch.Tensor
+    pad_id: int
+
+    def compute(self, chosen: NDArray[np.int64], step: int) -> float:
+        """Return the loss of a step, as `GradientSource` has it."""
+        # Summed and divided by the whole step's weight, every review counts the same,
+        # however the step is divided into batches.
+        total = self.label_weights[self.train.targets[chosen]].sum()
+        loss = 0.0
+        for batch in split_batches(chosen, self.settings.per_device_train_batch_size):
+            batch_loss = self._compute_loss(batch) / total
+            self.accelerator.backward(batch_loss)
+            loss += float(batch_loss.detach())
+        return loss
+
+    def _compute_loss(self, batch: NDArray[np.int64]) -> torch.Tensor:
+        """Return the summed, weighted cross-entropy of a batch."""
+        token_ids = [self.train.reviews.token_ids[i] for i in batch]
+        ids, mask = (self._move(part) for part in pad_batch(token_ids, self.pad_id))  # (B, T)
+        logits = self.model(input_ids=ids, attention_mask=mask).logits  # (B, C)
+        targets = torch.from_numpy(self.train.targets[batch]).to(self.device)  # (B,)
+        weights = self.label_weights.to(self.device)
+        return cross_entropy(logits.float(), targets, weights, reduction="sum")
+
+    def _move(self, part: torch.Tensor | None) -> torch.Tensor | None:
+        """Bring a batch to the device; from pinned memory to a GPU, which need not wait for it."""
+        if part is None or self.device.type != "cuda":
+            return part if part is None else part.to(self.device)
+        return part.pin_memory().to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class PackedGradients:
+    """Reviews laid end to end, a batch a stream, with the gradients written out; on a CPU.
+
+    Attributes:
+        packed: the model's fast form.
+        label_weights: (C,).
+        streams: batches computed at once.
+        cache: of what the layers below the first adapter say, if it is kept.
+    """
+
+    packed: PackedModel
+    train: LabelledTokens
+    settings: TrainingSettings
+    label_weights: torch.Tensor
+    streams: int
+    cache: LowerLayersCache | None
+
+    def compute(self, chosen: NDArray[np.int64], step: int) -> float:
+        """Return the loss of a step, as `GradientSource` has it."""
+        total = self.label_weights[self.train.targets[chosen]].sum()
+        seeds = np.random.SeedSequence([self.settings.seed, step])
+        batches = balance_batches(
+            chosen,
+            self.train.reviews.lengths,
+            self.streams,
+            max(1, self.settings.max_tokens_per_batch // self.streams),
+            max(1, self.settings.per_device_train_batch_size // self.streams),
+        )
+        jobs = zip(batches, seeds.generate_state(len(batches), np.uint64).tolist(), strict=True)
+        loss = 0.0
+        for batch_loss, gradients in map_streams(
+            lambda job, workspace: self._compute_batch(*job, total, workspace), jobs, self.streams
+        ):
+            loss += batch_loss
+            for weight, gradient in gradients.items():
+                weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+        return loss
+
+    def _compute_batch(
+        self, batch: NDArray[np.int64], seed: int, total: torch.Tensor, workspace: Workspace
+    ) -> tuple[float, dict[nn.Parameter, torch.Tensor]]:
+        reviews = pack_reviews([self.train.reviews.token_ids[i] for i in batch])
+        targets = torch.from_numpy(self.train.targets[batch])
+
+        def compute_loss(logits: torch.Tensor) -> torch.Tensor:
+            summed = cross_entropy(logits, targets, self.label_weights, reduction="sum")
+            return summed / total
+
+        x = self._run_lower_layers(batch, reviews, workspace)
+        with drawing_from(torch.Generator().manual_seed(seed)):
+            return self.packed.compute_gradients(x, reviews, compute_loss, workspace)
+
+    def _run_lower_layers(
+        self, batch: NDArray[np.int64], reviews: PackedReviews, workspace: Workspace
+    ) -> torch.Tensor:
+        if self.cache is None:
+            return self.packed.run_frozen_layers(reviews, workspace)
+        known = self.cache.read(batch, len(reviews.ids))
+        if known is not None:
+            return known
+        x = self.packed.run_frozen_layers(reviews, workspace)
+        self.cache.write(batch, x)
+        return x
+
+
+def can_use_packed(model: nn.Module, settings: TrainingSettings, precision: Precision) -> bool:
+    """Tell whether the fast path can train a model as the settings ask for."""
+    is_plain = precision.device.type == "cpu" and not settings.gradient_checkpointing
+    return is_plain and can_train_packed(model)
+
+
+def build_packed_gradients(
+    model: nn.Module,
+    train: LabelledTokens,
+    settings: TrainingSettings,
+    precision: Precision,
+    label_weights: torch.Tensor,
+    stack: ExitStack,
+) -> PackedGradients:
+    """Return the fast path of a model that `can_use_packed`.
+
+    Args:
+        model: whose weights are trained.
+        train: the reviews.
+        settings: of the run.
+        precision: dtype and forms of attention.
+        label_weights: (C,).
+        stack: closes the file of the lower layers in the end.
+    """
+    packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
+    cache = None
+    size = count_cache_bytes(packed, train, settings)
+    if 0 < size <= settings.lower_layers_cache_gb * 1e9:
+        width = model.config.hidden_size  # type: ignore[union-attr]
+        lengths = train.reviews.lengths
+        cache = stack.enter_context(LowerLayersCache(lengths, int(width), precision.dtype))  # type: ignore[arg-type]
+    # Modules of peft's own are not written for several threads at once.
+    is_ours = all(_is_ours(part) for layer in packed.layers for part in layer.projections)
+    streams = count_streams() if is_ours else 1
+    return PackedGradients(packed, train, settings, label_weights, streams, cache)
+
+
+def count_cache_bytes(
+    packed: PackedModel, train: LabelledTokens, settings: TrainingSettings
+) -> int:
+    """Return what keeping the output of the frozen lower layers takes; 0 where that is no use."""
+    if packed.first_trained == 0 or settings.num_train_epochs <= 1:
+        return 0
+    width = packed.layers[0].attention_norm.normalized_shape[0]
+    return int(train.reviews.lengths.sum()) * width * packed.dtype.itemsize
+
+
+def _is_ours(projection: Projection) -> bool:
+    return isinstance(projection, LoraLinear) or not projection.trained
+
+
+def split_batches(indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield consecutive parts of at most `size`."""
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
