@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check format docs setup clean
+.PHONY: run test check format docs bench setup clean
 
 run: $(VENV)/.ready
 	$(BIN)/peft-sentiment run $(ARGS)
@@ -23,6 +23,10 @@ format: $(VENV)/.ready-dev
 
 docs: $(VENV)/.ready-dev
 	$(BIN)/python -m peft_sentiment.reporting.reference > docs/settings.md
+
+bench: $(VENV)/.ready
+	$(PIP_INSTALL) -e '.[bench]'
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 setup: $(VENV)/.ready-dev
 

@@ -24,6 +24,7 @@ LAYERS = (
     ("reporting",),
     ("serving", "scale"),
     ("pipeline",),
+    ("labelling",),
     ("saved_runs", "diagnosis"),
     ("cli",),
 )

@@ -340,14 +340,14 @@ def run_prediction(parsed: argparse.Namespace) -> None:
     text_column = load_settings(overrides=parsed.overrides).data.text_column
     texts = collect_texts(parsed.texts, parsed.file, text_column, sys.stdin)
     output = Path(parsed.output) if parsed.output else None
-    from peft_sentiment.saved_runs import predict_texts
+    from peft_sentiment.labelling import predict_texts
 
     predict_texts(Path(parsed.adapter), texts, parsed.overrides, build_console(), output)
 
 
 def run_demo(parsed: argparse.Namespace) -> None:
     """`peft-sentiment demo`."""
-    from peft_sentiment.saved_runs import load_classifier
+    from peft_sentiment.labelling import load_classifier
     from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 
     console = build_console()

@@ -128,7 +128,7 @@ class ModelSettings:
     body_dropout: bool = False
     """Use the encoder's own dropout while training. Off, because the body is frozen and the
     adapter has a dropout of its own (lora_dropout): dropout inside the attention makes
-    training on a CPU far slower (benchmarks/training_step.py shows by how much)."""
+    training on a CPU several times slower, and takes the padded path (docs/performance.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

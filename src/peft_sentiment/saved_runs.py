@@ -1,40 +1,31 @@
-"""What is done with what runs have saved: evaluate an adapter, label new texts, compare runs."""
+"""What is done with what runs have saved: evaluate an adapter, compare runs."""
 
-import csv
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 from rich.console import Console
 
 from peft_sentiment.config import EvaluationSettings, Settings
 from peft_sentiment.data.checks import find_seen_texts
 from peft_sentiment.data.sources import load_labelled_file, load_reviews
 from peft_sentiment.data.split import draw_unseen_reviews
-from peft_sentiment.errors import DataError, OutputError, SettingsError
+from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.storage import load_predictions, save_predictions
-from peft_sentiment.files import replacing_file
-from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.labelling import load_classifier
 from peft_sentiment.model.adapters import load_metadata, load_seen
 from peft_sentiment.pipeline import PREDICTIONS_FOLDER, RESULTS_FILE
-from peft_sentiment.records import Predictions, Results, Reviews, Scores, load_results
+from peft_sentiment.records import Results, Reviews, Scores, load_results
 from peft_sentiment.reporting.console import (
     show_comparison,
     show_confusion,
-    show_predictions,
     show_scores,
 )
-
-Row = dict[str, Any]
-"""One review with what is said of it, a value per column."""
 
 
 def evaluate_adapter(
@@ -67,14 +58,6 @@ def evaluate_adapter(
     if output is not None:
         save_predictions(output, reviews, predictions)
     return scores
-
-
-def load_classifier(
-    folder: Path, overrides: Mapping[str, Mapping[str, Any]]
-) -> SentimentClassifier:
-    """Load a saved adapter with the settings of model and scoring that were given by hand."""
-    chosen = {**overrides.get("model", {}), **overrides.get("training", {})}
-    return SentimentClassifier.load(folder, **chosen)
 
 
 @dataclass(frozen=True)
@@ -214,86 +197,3 @@ def _show_against(
     rng = np.random.default_rng(0)
     improvement = compare_predictions(reviews.labels, baseline, challenger, settings, rng)
     show_comparison(console, models, improvement, settings.confidence_level, names)
-
-
-def predict_texts(
-    folder: Path,
-    texts: Sequence[str],
-    overrides: Mapping[str, Mapping[str, Any]],
-    console: Console,
-    output: Path | None,
-) -> None:
-    """Label texts, and show the labels or write them to a file.
-
-    Args:
-        folder: of the adapter.
-        texts: at least one.
-        overrides: settings of model and scoring given by hand.
-        console: where to show the labels, if there is no output file.
-        output: CSV, TSV, JSONL or Parquet file, by its ending.
-
-    Raises:
-        OutputError: the output file's ending is unknown, or it can't be written.
-    """
-    if output is not None:
-        require_output_format(output)
-    predictions = load_classifier(folder, overrides).predict_reviews(texts)
-    if output is None:
-        show_predictions(console, texts, predictions)
-    else:
-        write_predictions(output, texts, predictions)
-        console.print(f"{len(texts):,} reviews: {output}", markup=False, highlight=False)
-
-
-def require_output_format(path: Path) -> None:
-    """Check that predictions can be written to a file of this ending.
-
-    Raises:
-        OutputError: they can't.
-    """
-    if path.suffix.lower() not in WRITERS:
-        raise OutputError(
-            f"{path}: the ending is {path.suffix or 'missing'}, but must be one of: "
-            f"{', '.join(WRITERS)}. Change it."
-        )
-
-
-def write_predictions(path: Path, texts: Sequence[str], predictions: Predictions) -> None:
-    """Write a row per text: the text, its label, the label's probability, and each label's.
-
-    Raises:
-        OutputError: the file can't be written, or its ending is unknown.
-    """
-    require_output_format(path)
-    rows = list(build_rows(texts, predictions))
-    with replacing_file(path) as draft:
-        WRITERS[path.suffix.lower()](draft, rows)
-
-
-def build_rows(texts: Sequence[str], predictions: Predictions) -> Iterable[Row]:
-    """Yield a row per text."""
-    columns = [f"probability_{name}" for name in predictions.label_names]
-    for text, label, row in zip(texts, predictions.labels, predictions.probabilities, strict=True):
-        probabilities = dict(zip(columns, row.tolist(), strict=True))
-        yield {"text": text, "label": label, "confidence": float(row.max()), **probabilities}
-
-
-def _write_delimited(path: Path, rows: list[Row], delimiter: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_json_lines(path: Path, rows: list[Row]) -> None:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
-
-
-WRITERS: dict[str, Callable[[Path, list[Row]], None]] = {
-    ".csv": lambda path, rows: _write_delimited(path, rows, ","),
-    ".tsv": lambda path, rows: _write_delimited(path, rows, "\t"),
-    ".jsonl": _write_json_lines,
-    ".parquet": lambda path, rows: parquet.write_table(pa.Table.from_pylist(rows), path),
-}
-"""File ending -> what writes such a file."""

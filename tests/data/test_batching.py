@@ -12,6 +12,7 @@ from peft_sentiment.data.batching import (
     POOL,
     LabelledTokens,
     Truncation,
+    balance_batches,
     count_special_tokens,
     cut_tokens,
     iterate_scoring_batches,
@@ -153,3 +154,34 @@ def test_scoring_takes_every_review_once_the_longest_first(
     assert sorted(order.tolist()) == list(range(len(lengths)))
     assert (np.diff(lengths[order]) <= 0).all()
     assert {len(batch) for batch in batches[:-1]} <= {batch_size}
+
+
+@given(
+    lengths=st.lists(st.integers(1, 512), min_size=1, max_size=40),
+    streams=st.integers(1, 4),
+    most_tokens=st.integers(1, 3000),
+    most=st.integers(1, 20),
+)
+def test_balanced_batches_hold_every_review_once(
+    lengths: list[int], streams: int, most_tokens: int, most: int
+) -> None:
+    of_all, chosen = np.array([9, *lengths], np.int32), np.arange(1, len(lengths) + 1)
+    batches = balance_batches(chosen, of_all, streams, most_tokens, most)
+    assert sorted(np.concatenate(batches).tolist()) == chosen.tolist()
+    assert all(len(batch) for batch in batches)
+    assert np.mean([len(batch) for batch in batches]) <= max(1, most)
+    means = np.mean([of_all[batch].sum() for batch in batches])
+    assert means <= most_tokens or len(batches) == len(lengths)
+
+
+def test_balanced_batches_take_about_the_same_time() -> None:
+    lengths = np.array([512, 512, 256, 256, 128, 128, 64, 64], np.int32)
+    batches = balance_batches(np.arange(8), lengths, 2, 10_000, 16)
+    assert len(batches) == 2
+    assert lengths[batches[0]].sum() == lengths[batches[1]].sum()
+
+
+def test_scoring_batches_are_limited_in_tokens() -> None:
+    lengths = np.array([5, 900, 30, 20, 20, 10], np.int32)
+    batches = list(iterate_scoring_batches(lengths, 3, most_tokens=50))
+    assert [batch.tolist() for batch in batches] == [[1], [2, 3], [4, 5, 0]]

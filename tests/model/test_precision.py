@@ -106,6 +106,8 @@ def test_each_review_takes_the_form_that_is_faster_near_its_length() -> None:
         "products", "products", "products", "fused", "fused"
     ]  # fmt: skip
     assert chosen.describe_attention() == "products near 64 tokens; fused near 512 tokens"
+    assert Precision(CPU, torch.float32, "", {64: "products"}).describe_attention() == "products"
+    assert Precision(CPU, torch.float32, "").describe_attention() == "fused"
 
 
 def test_a_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

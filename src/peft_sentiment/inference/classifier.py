@@ -1,6 +1,7 @@
 """The classifier object: scikit-learn's verbs over encoder, adapter and training."""
 
 import importlib.metadata
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -28,8 +29,9 @@ from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_f
 from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.model.precision import EncoderShape, Precision, choose_precision, pick_device
 from peft_sentiment.records import Predictions, Reviews
-from peft_sentiment.training.fit import Event, fit_adapter
-from peft_sentiment.training.loop import TrainingRun
+
+if typing.TYPE_CHECKING:
+    from peft_sentiment.training.fit import Event
 
 PARAMETERS = {
     item.name: item
@@ -165,7 +167,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def iterate_fit(
         self, train: LabelledTokens, validation: LabelledTokens | None
-    ) -> Iterator[Event]:
+    ) -> "Iterator[Event]":
         """Train step by step after `build_base`; whoever iterates shows progress and may stop.
 
         Args:
@@ -175,6 +177,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             DeviceMemoryError: memory ran out.
         """
+        # Scoring must not wait for what only training needs.
+        from peft_sentiment.training.fit import fit_adapter
+        from peft_sentiment.training.loop import TrainingRun
+
         if not isinstance(self.model_, PeftModel):
             self.build_adapter()
         settings = self.settings

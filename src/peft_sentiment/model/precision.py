@@ -112,12 +112,12 @@ class Precision:
 
     def describe_attention(self) -> str:
         """Return the forms of attention in words."""
-        forms = {form: [] for form in FORMS}  # type: dict[AttentionForm, list[str]]
-        for length, form in self.attention_forms.items():
-            forms[form].append(str(length))
-        if not self.attention_forms:
-            return "fused"
-        return "; ".join(f"{f} near {', '.join(n)} tokens" for f, n in forms.items() if n)
+        lengths: dict[AttentionForm, list[str]] = {}
+        for length, form in sorted(self.attention_forms.items()):
+            lengths.setdefault(form, []).append(str(length))
+        if len(lengths) < 2:
+            return next(iter(lengths), "fused")
+        return "; ".join(f"{form} near {', '.join(n)} tokens" for form, n in lengths.items())
 
     def autocast(self) -> torch.autocast:
         """Return a block in which the matrix products compute in `dtype`."""
