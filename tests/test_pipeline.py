@@ -120,7 +120,7 @@ def test_an_interruption_keeps_the_last_run_and_saves_the_weights_apart(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "show_validation", interrupt)
-    with pytest.raises(InterruptionError, match="after step 7") as stopped:
+    with pytest.raises(InterruptionError, match="after step 13") as stopped:
         run(settings)
     after = _read_all(adapter) | _read_all(output)
     saved = output / pipeline.INTERRUPTED_FOLDER
@@ -169,6 +169,15 @@ def test_a_run_of_several_classes_reports_each(
     assert results.data.label_names == ("bad", "fair", "good")
     assert len(results.models["peft"].confusion) == 3
     assert results.models["peft"].accuracy > 0.8
+
+
+def test_what_frozen_lower_layers_take_on_disk_is_told_beforehand(settings: Settings) -> None:
+    tables = {"adapter": {"layers_to_transform": [1]}}
+    _, shown = run(settings.updated(tables, "test"))
+    assert "Lower layers are run once; 0.00 GB of disk" in shown
+    tables["training"] = {"lower_layers_cache_gb": 0.0}  # type: ignore[assignment,dict-item]
+    _, shown = run(settings.updated(tables, "test"))
+    assert "Lower layers" not in shown
 
 
 def _read_all(folder: Path) -> dict[Path, bytes]:

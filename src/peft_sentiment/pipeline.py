@@ -40,6 +40,7 @@ from peft_sentiment.records import (
 )
 from peft_sentiment.reporting.console import (
     TrainingProgress,
+    show_cache,
     show_comparison,
     show_confusion,
     show_foundation,
@@ -193,6 +194,7 @@ def train_adapter(run: Run, foundation: Foundation) -> Training:
     classifier, settings = foundation.classifier, run.settings
     parameters = count_parameters(classifier.build_adapter())
     show_parameters(run.console, parameters)
+    show_cache(run.console, classifier.plan_cache_bytes(foundation.train))
     events: list[Event] = []
     try:
         with TrainingProgress(run.console, settings.training.logging_steps) as progress:

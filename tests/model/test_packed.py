@@ -1,6 +1,7 @@
 """Without padding, by gradients written out, comes what the model itself gives with autograd."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +225,19 @@ def test_rows_after_the_last_review_change_nothing(tiny_distilbert: Path) -> Non
     for place, ids in enumerate(reviews.token_ids):
         alone = scorer.score(pack_reviews([ids]), Workspace())
         torch.testing.assert_close(alone[0], together[place], atol=1e-6, rtol=1e-5)
+
+
+def test_threads_that_score_at_once_do_not_disturb_each_other(
+    tiny_distilbert: Path, reviews: TokenizedReviews
+) -> None:
+    model = build_adapter_with_effect(tiny_distilbert, AdapterSettings(r=4)).eval()
+    before = copy_weights(model)
+
+    def score(_: int) -> torch.Tensor:
+        scorer = build_packed_model(model, torch.float32, lambda _: "products", is_merged=True)
+        return scorer.score(pack_reviews(reviews.token_ids), Workspace())
+
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(score, range(40))
+    assert all(torch.equal(first, other) for other in others)
+    assert all(torch.equal(weight, before[name]) for name, weight in copy_weights(model).items())

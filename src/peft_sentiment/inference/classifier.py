@@ -194,6 +194,12 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with memory_advice(settings):
             yield from fit_adapter(run, validation)
 
+    def plan_cache_bytes(self, train: LabelledTokens) -> int:
+        """Return what training is going to keep of frozen lower layers on disk, in bytes."""
+        from peft_sentiment.training.gradients import plan_cache_bytes
+
+        return plan_cache_bytes(self.model_, train, self.settings.training, self.precision_)
+
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803 - scikit-learn's name
         """Return the (N,) most probable classes."""
         places = self.predict_proba(X).argmax(axis=1)

@@ -8,6 +8,7 @@ that of its input is ever computed.
 Shapes: N tokens, I inputs, O outputs, r rank of the update.
 """
 
+import threading
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -221,7 +222,8 @@ def build_merged_projection(module: nn.Module, dtype: torch.dtype) -> Projection
     if isinstance(module, BaseTunerLayer):
         if module.disable_adapters:
             return build_merged_projection(module.get_base_layer(), dtype)
-        merged = _merge(module)
+        with _MERGING:
+            merged = _merge(module)
         return Projection(module, dtype) if merged is None else FrozenLinear(*merged, dtype)
     if type(module) is nn.Linear:
         return FrozenLinear(module.weight, module.bias, dtype)
@@ -250,6 +252,11 @@ def _merge(module: BaseTunerLayer) -> tuple[torch.Tensor, torch.Tensor | None] |
         base.weight.data = weight
         if bias is not None:
             base.bias.data = bias
+
+
+_MERGING = threading.Lock()
+"""Held while peft merges into a layer for a moment: another thread must not take that for its
+weights."""
 
 
 def _is_trained(weights: Iterable[nn.Parameter]) -> bool:

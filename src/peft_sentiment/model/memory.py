@@ -37,8 +37,9 @@ def _render_advice(settings: Settings) -> str:
     length = max(64, settings.data.max_length // 2)
     return (
         "Memory ran out. Try, one after the other: "
+        f"--max-tokens-per-batch {max(256, training.max_tokens_per_batch // 2)}, or on a GPU "
         f"--per-device-train-batch-size {batch} --gradient-accumulation-steps {steps} "
-        "(the result stays the same); "
+        "(the result stays the same with either); "
         f"--max-length {length} (reads less of long reviews); "
         "--gradient-checkpointing (slower). "
         f"When scoring, --per-device-eval-batch-size "

@@ -21,7 +21,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 MOST_STREAMS = 8
-"""Beyond these, Python itself would be waited for. Up to two are measured."""
+"""With more, Python itself would be waited for: streams then have several threads each. Up to two
+are measured."""
 
 
 def count_streams() -> int:
@@ -45,7 +46,7 @@ def map_streams(
                 result = work(job, _get_workspace())
             yield result
         return
-    pool, waiting = _get_pool(streams, os.getpid()), []
+    pool, waiting = _get_pool(streams, torch.get_num_threads(), os.getpid()), []
     try:
         for job in jobs:
             waiting.append(pool.submit(lambda job: work(job, _get_workspace()), job))
@@ -70,15 +71,14 @@ def one_thread() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=1)
-def _get_pool(streams: int, _process: int) -> ThreadPoolExecutor:
-    """Return threads that each compute alone; made anew in a forked process, which has none."""
+def _get_pool(streams: int, threads: int, _process: int) -> ThreadPoolExecutor:
+    """Return the streams' own threads; made anew in a forked process, which has none of them."""
     ready = threading.Barrier(streams + 1)
 
     def start() -> None:
-        torch.set_num_threads(1)
+        torch.set_num_threads(max(1, threads // streams))
         ready.wait()
 
-    threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(streams, thread_name_prefix="stream", initializer=start)
     for _ in range(streams):
         pool.submit(int)

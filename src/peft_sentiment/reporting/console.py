@@ -93,6 +93,16 @@ def show_scores(console: Console, title: str, scores: Scores) -> None:
     console.print(Text.assemble((key_figure, "bold"), others))
 
 
+def show_cache(console: Console, size: int) -> None:
+    """Show how many bytes of frozen lower layers' output will be kept on disk, if any."""
+    if size:
+        console.print(
+            f"Lower layers are run once; {size / 1e9:.2f} GB of disk keep what they say",
+            markup=False,
+            highlight=False,
+        )
+
+
 def show_parameters(console: Console, counts: ParameterCounts) -> None:
     """Show how many weights are trained, on one line."""
     _say(

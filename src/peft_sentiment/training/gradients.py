@@ -182,8 +182,7 @@ def build_packed_gradients(
     """
     packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
     cache = None
-    size = count_cache_bytes(packed, train, settings)
-    if 0 < size <= settings.lower_layers_cache_gb * 1e9:
+    if count_cache_bytes(packed, train, settings):
         width = model.config.hidden_size  # type: ignore[union-attr]
         lengths = train.reviews.lengths
         cache = stack.enter_context(LowerLayersCache(lengths, int(width), precision.dtype))  # type: ignore[arg-type]
@@ -196,11 +195,25 @@ def build_packed_gradients(
 def count_cache_bytes(
     packed: PackedModel, train: LabelledTokens, settings: TrainingSettings
 ) -> int:
-    """Return what keeping the output of the frozen lower layers takes; 0 where that is no use."""
+    """Return what keeping the output of the frozen lower layers takes; 0 where it is not kept.
+
+    It is not where there are no such layers, where there is one pass only, or above the limit.
+    """
     if packed.first_trained == 0 or settings.num_train_epochs <= 1:
         return 0
     width = packed.layers[0].attention_norm.normalized_shape[0]
-    return int(train.reviews.lengths.sum()) * width * packed.dtype.itemsize
+    size = int(train.reviews.lengths.sum()) * width * packed.dtype.itemsize
+    return size if size <= settings.lower_layers_cache_gb * 1e9 else 0
+
+
+def plan_cache_bytes(
+    model: nn.Module, train: LabelledTokens, settings: TrainingSettings, precision: Precision
+) -> int:
+    """Return what a training is going to keep of the frozen lower layers on disk."""
+    if not can_use_packed(model, settings, precision):
+        return 0
+    packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
+    return count_cache_bytes(packed, train, settings)
 
 
 def _is_ours(projection: Projection) -> bool:
