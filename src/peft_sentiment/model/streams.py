@@ -41,10 +41,8 @@ def map_streams(
         streams: how many jobs to do at once.
     """
     if streams == 1:
-        for job in jobs:
-            with one_thread():
-                result = work(job, _get_workspace())
-            yield result
+        for job in jobs:  # with all the caller's threads
+            yield work(job, _get_workspace())
         return
     pool, waiting = _get_pool(streams, torch.get_num_threads(), os.getpid()), []
     try:
