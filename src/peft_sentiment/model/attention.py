@@ -6,7 +6,7 @@ backward pass. Which one is faster depends on machine, dtype, head width and len
 times either way; `precision.py` measures it.
 
 Products are made at lengths rounded up to `ROUNDING`: oneDNN compiles a kernel for each shape it
-meets, which takes about 2 ms and 1 MB, and reviews come in all lengths.
+meets, which takes time and up to 1 MB, and reviews come in all lengths.
 
 Shapes: N tokens of all reviews, D width, H heads, d = D / H, T tokens of a review, R of them when
 rounded up, G reviews of like length that are multiplied together.

@@ -4,6 +4,7 @@ The measurement takes under a second and is kept per machine, torch and shape of
 run computes today what it computed yesterday.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -201,10 +202,8 @@ def load_measurement(device: torch.device, shape: EncoderShape) -> Measurement:
     if known is not None:
         return known
     measured = measure(device, shape)
-    try:
+    with contextlib.suppress(OutputError):
         write_text(path, json.dumps(asdict(measured), indent=2) + "\n")
-    except OutputError:
-        return measured
     return measured
 
 
