@@ -12,6 +12,7 @@ import pytest
 import peft_sentiment
 from peft_sentiment import cli
 from peft_sentiment.cli import main, parse_arguments
+from peft_sentiment.commands import run
 from peft_sentiment.config import SettingField, Settings, list_setting_fields, load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -236,7 +237,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
     def interrupt(*_: Any) -> None:  # noqa: ANN401
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load_settings", interrupt)
+    monkeypatch.setattr(run, "load_settings", interrupt)
     assert main(["run", "--dry-run"]) == 130
     assert capsys.readouterr().err == "peft-sentiment: stopped; nothing was changed.\n"
 
@@ -245,7 +246,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:  # noqa: ANN401
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "load_settings", fail)
+    monkeypatch.setattr(run, "load_settings", fail)
     with pytest.raises(ZeroDivisionError):
         main(["run", "--dry-run"])
 

@@ -26,6 +26,7 @@ LAYERS = (
     ("pipeline",),
     ("labelling",),
     ("saved_runs", "diagnosis"),
+    ("commands",),
     ("cli",),
 )
 """Parts of the package from the bottom up. Those of one layer know nothing of each other."""
@@ -34,6 +35,7 @@ RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 TORCH_FREE_MODULES = (
     "cli",
+    "commands",
     "config",
     "records",
     "errors",

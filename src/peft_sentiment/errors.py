@@ -15,6 +15,8 @@ A message says where, what was found, what is needed and what to do. `cli.main` 
 error into a message and an exit code; any other exception is a bug and keeps its traceback.
 """
 
+import difflib
+
 
 class PeftSentimentError(Exception):
     """Base of all errors that end in a message instead of a traceback."""
@@ -58,3 +60,9 @@ class InterruptionError(PeftSentimentError):
     """Training was stopped by the user; the message says what is saved."""
 
     exit_code = 130
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Return a sentence that names what was probably meant, or else all there is."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {nearest[0]}?" if nearest else f"There is: {', '.join(known)}."

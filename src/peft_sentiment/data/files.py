@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_sentiment.config import suggest
-from peft_sentiment.errors import DataError
+from peft_sentiment.errors import DataError, suggest
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")

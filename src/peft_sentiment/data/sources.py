@@ -14,7 +14,6 @@ from peft_sentiment.config import (
     PACKAGED_IMDB,
     PACKAGED_ROTTEN_TOMATOES,
     DataSettings,
-    suggest,
 )
 from peft_sentiment.data.checks import (
     Part,
@@ -26,7 +25,7 @@ from peft_sentiment.data.checks import (
 from peft_sentiment.data.files import Rows, read_rows, read_text_rows, shorten
 from peft_sentiment.data.hub import load_hub_rows
 from peft_sentiment.data.labels import name_label, normalize_label, order_labels
-from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.errors import DataError, SettingsError, suggest
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.records import Reviews, SourceData
 

@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from peft_sentiment.config import Settings, list_setting_fields, load_settings, suggest
+from peft_sentiment.config import Settings, list_setting_fields, load_settings
 from peft_sentiment.data.batching import LabelledTokens, tokenize_reviews
-from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.errors import DataError, SettingsError, suggest
 from peft_sentiment.evaluation.prediction import predict_reviews
 from peft_sentiment.model.adapters import (
     FORMAT_VERSION,

@@ -26,8 +26,8 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from peft_sentiment.config import AdapterSettings, ModelSettings, suggest
-from peft_sentiment.errors import AdapterError, OutputError, SettingsError
+from peft_sentiment.config import AdapterSettings, ModelSettings
+from peft_sentiment.errors import AdapterError, OutputError, SettingsError, suggest
 from peft_sentiment.files import replacing_folder
 from peft_sentiment.model.dropout import replace_dropouts
 from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder

@@ -1,0 +1,20 @@
+"""The commands, each with its arguments and what it does, in the order of the help.
+
+A command imports what it needs when it is called, so that the help answers at once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from peft_sentiment.commands import doctor, run, saved
+
+ADDERS: tuple[Callable[[Any], None], ...] = (
+    run.add_run,
+    run.add_train,
+    saved.add_evaluate,
+    saved.add_compare,
+    saved.add_predict,
+    saved.add_demo,
+    doctor.add_doctor,
+)
+"""What adds each command to the parser."""

@@ -1,0 +1,96 @@
+"""`evaluate`, `compare`, `predict` and `demo`: what is done with what has been saved."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from peft_sentiment.commands.flags import (
+    DEFAULT_ADAPTER,
+    SCORING_SETTINGS,
+    TEST_DATA_SETTINGS,
+    add_adapter_argument,
+    add_command,
+    add_setting_flags,
+    build_console,
+    list_settings,
+)
+from peft_sentiment.config import list_setting_fields, load_settings
+
+
+def add_evaluate(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
+    """Add `evaluate`."""
+    parser = add_command(commands, "evaluate", "score a saved adapter", run_evaluation)
+    add_adapter_argument(parser)
+    parser.add_argument("--output", help="Parquet file for the predictions of each review")
+    add_setting_flags(parser, list_settings(*TEST_DATA_SETTINGS, *SCORING_SETTINGS))
+
+
+def add_compare(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
+    """Add `compare`."""
+    parser = add_command(commands, "compare", "compare finished runs", run_comparison)
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        default=["peft_model_output"],
+        metavar="RUN",
+        help="output folders; one shows its own comparison (default: peft_model_output)",
+    )
+    add_setting_flags(parser, [i for i in list_setting_fields() if i.section == "evaluation"])
+
+
+def add_predict(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
+    """Add `predict`."""
+    parser = add_command(commands, "predict", "label texts", run_prediction)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="or a text a line on stdin")
+    parser.add_argument("--adapter", default=DEFAULT_ADAPTER, metavar="DIR", help="saved adapter")
+    parser.add_argument("--file", help="CSV, TSV, JSONL or Parquet file, or .txt with one a line")
+    parser.add_argument("--output", help="CSV, TSV, JSONL or Parquet file for the labels")
+    add_setting_flags(parser, list_settings("text_column", *SCORING_SETTINGS))
+
+
+def add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
+    """Add `demo`."""
+    parser = add_command(commands, "demo", "try a saved adapter", run_demo)
+    add_adapter_argument(parser)
+    add_setting_flags(parser, list_settings(*SCORING_SETTINGS))
+
+
+def run_evaluation(parsed: argparse.Namespace) -> None:
+    """`peft-sentiment evaluate`."""
+    from peft_sentiment.saved_runs import evaluate_adapter
+
+    output = Path(parsed.output) if parsed.output else None
+    evaluate_adapter(Path(parsed.adapter), parsed.overrides, build_console(), output)
+
+
+def run_comparison(parsed: argparse.Namespace) -> None:
+    """`peft-sentiment compare`."""
+    settings = load_settings(overrides=parsed.overrides).evaluation
+    from peft_sentiment.saved_runs import compare_runs
+
+    compare_runs([Path(run) for run in parsed.runs], build_console(), settings)
+
+
+def run_prediction(parsed: argparse.Namespace) -> None:
+    """`peft-sentiment predict`."""
+    from peft_sentiment.data.texts import collect_texts
+
+    text_column = load_settings(overrides=parsed.overrides).data.text_column
+    texts = collect_texts(parsed.texts, parsed.file, text_column, sys.stdin)
+    output = Path(parsed.output) if parsed.output else None
+    from peft_sentiment.labelling import predict_texts
+
+    predict_texts(Path(parsed.adapter), texts, parsed.overrides, build_console(), output)
+
+
+def run_demo(parsed: argparse.Namespace) -> None:
+    """`peft-sentiment demo`."""
+    from peft_sentiment.labelling import load_classifier
+    from peft_sentiment.serving.demo import ask_for_reviews, show_samples
+
+    console = build_console()
+    classifier = load_classifier(Path(parsed.adapter), parsed.overrides)
+    show_samples(console, classifier)
+    if console.is_terminal and sys.stdin.isatty():
+        ask_for_reviews(console, classifier)

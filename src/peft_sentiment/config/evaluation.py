@@ -1,0 +1,37 @@
+"""How sure the comparison is to be, and where the results go."""
+
+from dataclasses import dataclass
+
+from peft_sentiment.config.requirements import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How sure the comparison is to be."""
+
+    confidence_level: float = 0.95
+    """Share of repetitions in which an interval is to hold the true value."""
+
+    bootstrap_samples: int = 5000
+    """Resamples of the test reviews behind the interval of the improvement."""
+
+    def __post_init__(self) -> None:
+        level = self.confidence_level
+        require(0 < level < 1, "evaluation.confidence_level", level, "between 0 and 1")
+        samples = self.bootstrap_samples
+        require(samples >= 100, "evaluation.bootstrap_samples", samples, "at least 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """Where the results go."""
+
+    output_dir: str = "peft_model_output"
+    """Folder for settings, results, predictions and steps."""
+
+    adapter_dir: str = "saved_peft_model"
+    """Folder for the trained adapter."""
+
+    overwrite_adapter_dir: bool = True
+    """Replace an adapter that is already in adapter_dir; it is kept until the new one is
+    complete. A folder with anything else in it is never replaced."""

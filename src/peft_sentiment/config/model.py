@@ -1,0 +1,86 @@
+"""The encoder, and the adapter that is put on it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from peft_sentiment.config.requirements import require
+
+PACKAGED_DISTILBERT = "packaged/distilbert-minilm-l6"
+PACKAGED_BERT = "packaged/minilm-l6"
+
+# Not pissa_niter_16 and its like: they start from a decomposition by chance, which peft draws anew
+# when it loads the adapter, so that another model comes back than was saved.
+_KNOWN_STARTS = ("gaussian", "pissa", "olora", "orthogonal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which pre-trained encoder is used, and where it runs."""
+
+    model_name_or_path: str = PACKAGED_DISTILBERT
+    """Encoder: packaged/distilbert-minilm-l6 (all-MiniLM-L6-v2 in DistilBERT's form),
+    packaged/minilm-l6 (the same as BERT), a local folder, or a name on the hub, such as
+    distilbert-base-uncased. Only safetensors are read, and no code of a repository is run."""
+
+    model_revision: str | None = None
+    """Branch, tag or commit of a model on the hub."""
+
+    device: str = "auto"
+    """auto takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps."""
+
+    body_dropout: bool = False
+    """Use the encoder's own dropout while training. Off, because the body is frozen and the
+    adapter has a dropout of its own (lora_dropout): dropout inside the attention makes
+    training on a CPU several times slower, and takes the padded path (docs/performance.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSettings:
+    """The LoRA adapter; names and meanings are those of peft.LoraConfig."""
+
+    r: int = 16
+    """Rank of the update; the adapter's size grows in proportion. When memory is short or reviews
+    are few, try 4 or 8."""
+
+    lora_alpha: int = 32
+    """Scale of the update; it is multiplied by lora_alpha / r."""
+
+    lora_dropout: float = 0.1
+    """Share of the adapter's inputs that is dropped while training."""
+
+    target_modules: tuple[str, ...] | None = None
+    """Names of the linear layers to adapt; by default query and value of the known architectures
+    (q_lin and v_lin in DistilBERT)."""
+
+    modules_to_save: tuple[str, ...] | None = None
+    """Names of the modules that are trained and saved whole; by default the classification head of
+    the known architectures (pre_classifier and classifier in DistilBERT)."""
+
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Biases to train besides the adapter."""
+
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(r), which suits large ranks."""
+
+    use_dora: bool = False
+    """Train size and direction of the weights apart (DoRA); slower."""
+
+    init_lora_weights: str | bool = True
+    """How the adapter starts: true (peft's default, which changes nothing), gaussian, pissa, olora
+    or orthogonal."""
+
+    layers_to_transform: tuple[int, ...] | None = None
+    """Numbers of the layers to adapt, from 0; by default all."""
+
+    method_options: dict[str, Any] = field(default_factory=dict)
+    """Any other argument of peft.LoraConfig, such as rank_pattern, as name=value."""
+
+    def __post_init__(self) -> None:
+        require(self.r >= 1, "adapter.r", self.r, "at least 1")
+        require(self.lora_alpha >= 1, "adapter.lora_alpha", self.lora_alpha, "at least 1")
+        is_share = 0 <= self.lora_dropout < 1
+        require(is_share, "adapter.lora_dropout", self.lora_dropout, "from 0 up to below 1")
+        start = self.init_lora_weights
+        is_known = isinstance(start, bool) or start in _KNOWN_STARTS
+        needed = f"true, false, {', '.join(_KNOWN_STARTS[:-1])} or {_KNOWN_STARTS[-1]}"
+        require(is_known, "adapter.init_lora_weights", start, needed)

@@ -1,0 +1,21 @@
+"""What a setting's value must be, and the sentence that says so."""
+
+from peft_sentiment.errors import SettingsError, suggest
+
+
+def require(condition: bool, name: str, value: object, need: str) -> None:
+    """Raise a SettingsError that names the setting and what it must be, unless it is that."""
+    if not condition:
+        raise SettingsError(f"{name} is {value!r}, but must be {need}.")
+
+
+def require_size(name: str, value: int | str, smallest: int) -> None:
+    """Raise a SettingsError unless the value is a size from `smallest` up, or full."""
+    is_size = value == "full" or (isinstance(value, int) and value >= smallest)
+    require(is_size, name, value, f'a number from {smallest} up, or "full"')
+
+
+def require_known(name: str, known: list[str], what: str) -> None:
+    """Raise a SettingsError that says what was probably meant, unless the name is known."""
+    if name not in known:
+        raise SettingsError(f"{what} does not exist. {suggest(name, known)}")

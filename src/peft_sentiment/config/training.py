@@ -1,0 +1,109 @@
+"""The training run."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from peft_sentiment.config.requirements import require
+from peft_sentiment.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """The training run; names and meanings are those of transformers.TrainingArguments."""
+
+    num_train_epochs: float = 3.0
+    """Passes over the training reviews; parts of a pass are allowed. When results are poor, try 5;
+    when training is slow, 1."""
+
+    learning_rate: float = 1e-3
+    """Highest learning rate of adapter and head. When the loss jumps about, try a third."""
+
+    per_device_train_batch_size: int = 16
+    """Reviews in memory at once while training. When memory is short, halve it and double
+    gradient_accumulation_steps: the result stays the same."""
+
+    per_device_eval_batch_size: int = 32
+    """Reviews in memory at once while scoring; it does not change the predictions."""
+
+    gradient_accumulation_steps: int = 1
+    """Batches whose gradients are added up before the weights move; every review counts the
+    same."""
+
+    max_tokens_per_batch: int = 5120
+    """Tokens in memory at once on a CPU; a step with more is computed in parts, with the same
+    result. When memory is short, try 2048."""
+
+    lower_layers_cache_gb: float = 4.0
+    """Where adapters sit in upper layers only (layers_to_transform), the layers below are run once
+    and what they say of each review is kept on disk for the other passes, if it takes no more than
+    this many gigabytes. 0 runs them every time."""
+
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, slower."""
+
+    weight_decay: float = 0.01
+    """Decay of the trained weights in AdamW."""
+
+    warmup_steps: float = 0.06
+    """Steps over which the learning rate rises from 0; below 1, the share of all steps. After it
+    the rate falls in a straight line to 0."""
+
+    max_grad_norm: float = 1.0
+    """Longest gradient allowed; longer ones are scaled down to it. 0 for no limit."""
+
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced lets rare labels count as much as frequent ones."""
+
+    fp16: bool = False
+    """Half precision on a CUDA GPU, for less memory and more speed; not measured here. Not for
+    CPUs."""
+
+    bf16: bool | None = None
+    """bfloat16 in the matrix products. By default used where this device is measured to be faster
+    with it; --bf16 and --no-bf16 decide by hand."""
+
+    early_stopping_patience: int = 2
+    """Stop after this many validations in a row without a better one; 0 never stops early."""
+
+    load_best_model_at_end: bool = True
+    """End with the weights of the best validation instead of the last ones."""
+
+    metric_for_best_model: Literal["accuracy", "f1", "log_loss"] = "accuracy"
+    """What makes a validation the best; equal ones are told apart by log_loss."""
+
+    eval_steps: int = 0
+    """Optimizer steps between validations; 0 validates after every epoch."""
+
+    logging_steps: int = 10
+    """Optimizer steps between lines of progress when the output is not a terminal."""
+
+    seed: int = 42
+    """Feeds split, head, adapter, order of the reviews and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_train_epochs", "learning_rate"):
+            value = getattr(self, name)
+            require(0 < value < float("inf"), f"training.{name}", value, "above 0")
+        for name in (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "max_tokens_per_batch",
+            "logging_steps",
+        ):
+            value = getattr(self, name)
+            require(value >= 1, f"training.{name}", value, "at least 1")
+        for name in (
+            "weight_decay",
+            "warmup_steps",
+            "max_grad_norm",
+            "early_stopping_patience",
+            "eval_steps",
+            "lower_layers_cache_gb",
+            "seed",
+        ):
+            value = getattr(self, name)
+            require(0 <= value < float("inf"), f"training.{name}", value, "0 or more")
+        require(self.seed < 2**32, "training.seed", self.seed, "below 2**32")
+        if self.fp16 and self.bf16:
+            raise SettingsError("training.fp16 and training.bf16 are both on; choose one of them.")
