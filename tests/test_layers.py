@@ -45,8 +45,10 @@ TORCH_FREE_MODULES = (
     "data.split",
     "evaluation.metrics",
     "evaluation.comparison",
+    "evaluation.pairs",
     "evaluation.storage",
     "reporting.console",
+    "reporting.pairs",
     "reporting.reference",
 )
 HEAVY_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate")

@@ -23,13 +23,16 @@ from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.data.split import split_reviews
 from peft_sentiment.errors import AdapterError, DataError, OutputError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
+from peft_sentiment.evaluation.pairs import compare_pairs
 from peft_sentiment.evaluation.storage import load_predictions
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.records import Reviews, Scores, Splits, load_results
+from peft_sentiment.reporting.pairs import name_pair
 from peft_sentiment.saved_runs import (
     choose_test_reviews,
     compare_runs,
     evaluate_adapter,
+    load_adapted_predictions,
     load_past,
 )
 
@@ -234,6 +237,44 @@ def test_runs_on_different_reviews_are_not_compared(
         compare_runs([tiny_run.output, other], console, EvaluationSettings())
     assert str(tiny_run.output) in str(refused.value)
     assert str(other) in str(refused.value)
+
+
+def test_three_runs_are_compared_in_pairs_with_holms_correction(
+    tiny_run: TinyRun, tmp_path: Path, console: Console
+) -> None:
+    folders = [tiny_run.output]
+    for epochs in ("2", "4"):
+        folders.append(tmp_path / epochs)
+        places = ["--output-dir", str(folders[-1]), "--adapter-dir", str(tmp_path / f"a{epochs}")]
+        assert main([*tiny_run.arguments, *places, "--num-train-epochs", epochs]) == 0
+    compare_runs(folders, console, EvaluationSettings())
+    shown = read_shown(console)
+    labels, predictions = load_adapted_predictions(folders)
+    pairs = compare_pairs(labels, predictions, EvaluationSettings(), np.random.default_rng(0))
+    assert len(pairs) == 3
+    for pair in pairs:
+        row = next(line for line in shown.splitlines() if name_pair(pair) in line)
+        assert f"{100 * pair.accuracy:+.1f}" in row
+        assert str(pair.fixed) in row.split()
+    assert "corrected by Holm for 3 pairs" in shown
+
+
+def test_a_run_named_twice_is_refused(tiny_run: TinyRun, console: Console) -> None:
+    with pytest.raises(SettingsError, match="twice"):
+        compare_runs([tiny_run.output, tiny_run.output], console, EvaluationSettings())
+
+
+def test_results_of_an_older_version_without_pairs_are_still_shown(
+    tiny_run: TinyRun, console: Console
+) -> None:
+    path = tiny_run.output / "results.json"
+    values = json.loads(path.read_text())
+    del values["comparisons"]
+    for scores in values["models"].values():
+        del scores["intervals"]
+    path.write_text(json.dumps(values))
+    compare_runs([tiny_run.output], console, EvaluationSettings())
+    assert "PEFT fixes" in read_shown(console)
 
 
 def test_a_run_without_its_predictions_is_not_compared(

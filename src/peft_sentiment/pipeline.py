@@ -21,6 +21,7 @@ from peft_sentiment.data.split import split_reviews
 from peft_sentiment.errors import InterruptionError, OutputError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
+from peft_sentiment.evaluation.pairs import compare_pairs
 from peft_sentiment.evaluation.storage import save_predictions
 from peft_sentiment.files import require_writable_folder, write_text
 from peft_sentiment.inference.classifier import SentimentClassifier, read_versions
@@ -50,6 +51,7 @@ from peft_sentiment.reporting.console import (
     show_training,
     show_validation,
 )
+from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.training.fit import Event, summarize_training
 
@@ -249,6 +251,7 @@ def compare_models(
         improvement=compare_predictions(
             labels, predictions["base"], predictions["peft"], evaluation, rng
         ),
+        comparisons=compare_pairs(labels, predictions, evaluation, rng),
     )
 
 
@@ -297,6 +300,7 @@ def show_results(run: Run, results: Results) -> None:
     output = run.settings.output
     level = run.settings.evaluation.confidence_level
     show_comparison(run.console, results.models, results.improvement, level)
+    show_pairs(run.console, results.comparisons, level)
     show_confusion(run.console, results.models["peft"], results.data.label_names)
     for what, place in (
         ("Adapter", output.adapter_dir),

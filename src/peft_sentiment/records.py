@@ -9,7 +9,7 @@ import math
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,8 @@ class Scores:
     Attributes:
         accuracy_interval: Wilson's score interval at the settings' confidence level.
         confusion: reviews by true label (row) and predicted label (column).
+        intervals: score name -> interval at the same level, for f1, precision, recall, log_loss,
+            and roc_auc where each label has two reviews.
     """
 
     accuracy: float
@@ -221,6 +223,7 @@ class Scores:
     accuracy_interval: tuple[float, float]
     reviews_per_second: float
     confusion: tuple[tuple[int, ...], ...]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,31 @@ class Improvement:
 
 
 @dataclass(frozen=True)
+class PairComparison:
+    """Two models on the same reviews; differences are the second's score less the first's.
+
+    Attributes:
+        accuracy_interval: paired bootstrap interval of the accuracy difference.
+        p_value: exact McNemar test, two-sided.
+        adjusted_p_value: the same after Holm's correction for all the pairs compared with it.
+        fixed: reviews that only the second model gets right.
+        broken: reviews that only the first model gets right.
+        detectable: the smallest true difference that the test would find in four of five such sets
+            of reviews, at the level of Holm's first step; None if there are too few for any.
+    """
+
+    first: str
+    second: str
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    p_value: float
+    adjusted_p_value: float
+    fixed: int
+    broken: int
+    detectable: float | None
+
+
+@dataclass(frozen=True)
 class Results:
     """A finished run; the contents of results.json, which other programs read."""
 
@@ -257,6 +285,7 @@ class Results:
     training: TrainingRecord
     models: dict[str, Scores]
     improvement: Improvement
+    comparisons: tuple[PairComparison, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -330,15 +359,22 @@ def build_record(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any record
     if dataclasses.is_dataclass(kind):
         kinds = typing.get_type_hints(kind)
         fields = dataclasses.fields(kind)
+        # A field with a default is younger than some of the files that lack it.
+        given = [item for item in fields if item.name in value or not _has_default(item)]
         return kind(
-            **{item.name: build_record(kinds[item.name], value[item.name]) for item in fields}
+            **{item.name: build_record(kinds[item.name], value[item.name]) for item in given}
         )  # type: ignore[operator]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         item_kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(map(build_record, item_kinds, value))
-    if origin is dict and dataclasses.is_dataclass(arguments[1]):
+    if origin is dict and value is not None:
         return {key: build_record(arguments[1], item) for key, item in value.items()}
     if origin is types.UnionType and value is not None:
         return build_record(arguments[0], value)
     return value
+
+
+def _has_default(item: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return item.default is not missing or item.default_factory is not missing

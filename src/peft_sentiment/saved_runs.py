@@ -16,16 +16,19 @@ from peft_sentiment.data.split import draw_unseen_reviews
 from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
+from peft_sentiment.evaluation.pairs import compare_pairs
 from peft_sentiment.evaluation.storage import load_predictions, save_predictions
 from peft_sentiment.labelling import load_classifier
 from peft_sentiment.model.adapters import load_metadata, load_seen
 from peft_sentiment.pipeline import PREDICTIONS_FOLDER, RESULTS_FILE
-from peft_sentiment.records import Results, Reviews, Scores, load_results
+from peft_sentiment.records import Predictions, Results, Reviews, Scores, load_results
 from peft_sentiment.reporting.console import (
     show_comparison,
     show_confusion,
+    show_models,
     show_scores,
 )
+from peft_sentiment.reporting.pairs import show_pairs
 
 
 def evaluate_adapter(
@@ -157,43 +160,66 @@ def _require_unseen(reviews: Reviews, past: Past, name: str) -> None:
 
 
 def compare_runs(folders: Sequence[Path], console: Console, settings: EvaluationSettings) -> None:
-    """Show a finished run's comparison or, for several, the first one's PEFT model against others.
+    """Show a finished run's own comparison or, for several, their PEFT models in pairs.
 
     Raises:
         OutputError: a folder holds no finished run.
         DataError: the runs were tested on different reviews.
+        SettingsError: a folder is named twice.
     """
-    results = {folder: load_results(folder / RESULTS_FILE) for folder in folders}
-    first, *others = folders
-    if not others:
-        _show_own_comparison(results[first], console)
-    for other in others:
-        _show_against(first, other, console, settings)
+    results = [load_results(folder / RESULTS_FILE) for folder in folders]
+    if len(folders) == 1:
+        _show_own_comparison(results[0], console)
+    else:
+        _show_against_each_other(folders, console, settings)
 
 
 def _show_own_comparison(results: Results, console: Console) -> None:
     level = results.settings["evaluation"]["confidence_level"]
     show_comparison(console, results.models, results.improvement, level)
+    show_pairs(console, results.comparisons, level)
     show_confusion(console, results.models["peft"], results.data.label_names)
 
 
-def _show_against(
-    first: Path, second: Path, console: Console, settings: EvaluationSettings
+def _show_against_each_other(
+    folders: Sequence[Path], console: Console, settings: EvaluationSettings
 ) -> None:
-    loaded = [
-        load_predictions(run / PREDICTIONS_FOLDER / "peft.parquet") for run in (first, second)
-    ]
-    (reviews, baseline), (others, challenger) = loaded
-    if list(reviews.texts) != list(others.texts):
-        raise DataError(
-            f"{first} and {second} were tested on different reviews, so they can't be compared. "
-            "Run both with the same data, --test-size and --seed."
-        )
-    names = (str(first), str(second))
-    models = {
-        name: compute_scores(reviews.labels, predictions, settings.confidence_level)
-        for name, predictions in zip(names, (baseline, challenger), strict=True)
-    }
+    labels, predictions = load_adapted_predictions(folders)
+    level = settings.confidence_level
+    models = {name: compute_scores(labels, said, level) for name, said in predictions.items()}
     rng = np.random.default_rng(0)
-    improvement = compare_predictions(reviews.labels, baseline, challenger, settings, rng)
-    show_comparison(console, models, improvement, settings.confidence_level, names)
+    if len(folders) == 2:
+        first, second = predictions
+        improvement = compare_predictions(
+            labels, predictions[first], predictions[second], settings, rng
+        )
+        show_comparison(console, models, improvement, level, (first, second))
+    else:
+        show_models(console, models)
+    show_pairs(console, compare_pairs(labels, predictions, settings, rng), level)
+
+
+def load_adapted_predictions(
+    folders: Sequence[Path],
+) -> tuple[Sequence[str], dict[str, Predictions]]:
+    """Return the labels of runs' common test reviews, and folder -> its PEFT model's predictions.
+
+    Raises:
+        OutputError: a folder holds no predictions.
+        DataError: the runs were tested on different reviews.
+        SettingsError: a folder is named twice.
+    """
+    first = folders[0]
+    loaded = {
+        str(run): load_predictions(run / PREDICTIONS_FOLDER / "peft.parquet") for run in folders
+    }
+    if len(loaded) < len(folders):
+        raise SettingsError("A run is named twice. Name each folder once.")
+    reviews, _ = loaded[str(first)]
+    for run, (others, _) in loaded.items():
+        if (others.texts, others.labels) != (reviews.texts, reviews.labels):
+            raise DataError(
+                f"{first} and {run} were tested on different reviews, so they can't be compared. "
+                "Run both with the same data, --test-size and --seed."
+            )
+    return reviews.labels, {run: predictions for run, (_, predictions) in loaded.items()}

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from statsmodels.stats.proportion import proportion_confint
 
 from peft_sentiment.errors import DataError
-from peft_sentiment.evaluation.metrics import compute_scores, compute_wilson_interval
+from peft_sentiment.evaluation.intervals import compute_wilson_interval
+from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.records import Predictions, render_json
 
 BINARY = ("negative", "positive")

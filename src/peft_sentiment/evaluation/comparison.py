@@ -33,9 +33,7 @@ def compare_predictions(
     """
     level = settings.confidence_level
     before, after = (compute_scores(labels, model, level) for model in (base, peft))
-    base_correct, peft_correct = (_mark_correct(labels, model) for model in (base, peft))
-    fixed = int((peft_correct & ~base_correct).sum())
-    broken = int((base_correct & ~peft_correct).sum())
+    fixed, broken = count_changes(labels, base, peft)
     return Improvement(
         accuracy=after.accuracy - before.accuracy,
         f1=after.f1 - before.f1,
@@ -44,6 +42,20 @@ def compare_predictions(
         fixed=fixed,
         broken=broken,
     )
+
+
+def count_changes(
+    labels: Sequence[str], first: Predictions, second: Predictions
+) -> tuple[int, int]:
+    """Return how many reviews only the second model gets right, and how many only the first.
+
+    Args:
+        labels: (N,), the true label name of each review.
+        first: predictions of a model, in the same order.
+        second: those of another.
+    """
+    before, after = (_mark_correct(labels, model) for model in (first, second))
+    return int((after & ~before).sum()), int((before & ~after).sum())
 
 
 def compute_bootstrap_interval(

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn import metrics
 
 from peft_sentiment.errors import DataError
+from peft_sentiment.evaluation.intervals import compute_score_intervals, compute_wilson_interval
 from peft_sentiment.records import Predictions, Scores
 
 
@@ -24,15 +24,15 @@ def compute_scores(
     Args:
         labels: (N,), the true label name of each review, in the order of the predictions.
         predictions: what the model says.
-        confidence_level: of the accuracy's interval, between 0 and 1.
+        confidence_level: of the intervals, between 0 and 1.
 
     Raises:
         DataError: a true label is none of the model's labels.
         ValueError: there are no reviews, or not as many labels as predictions.
     """
-    truth = _encode_labels(labels, predictions)
+    truth = encode_labels(labels, predictions)
     predicted = predictions.probabilities.argmax(axis=1)
-    probabilities = _normalise(predictions.probabilities)
+    probabilities = normalise(predictions.probabilities)
     codes = np.arange(len(predictions.label_names))
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         truth, predicted, labels=codes, average="macro", zero_division=0
@@ -49,27 +49,17 @@ def compute_scores(
         accuracy_interval=compute_wilson_interval(correct, len(truth), confidence_level),
         reviews_per_second=len(truth) / predictions.seconds,
         confusion=tuple(map(tuple, confusion.tolist())),
+        intervals=compute_score_intervals(truth, probabilities, confusion, confidence_level),
     )
 
 
-def compute_wilson_interval(successes: int, n: int, confidence_level: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a share, as fractions.
-
-    Unlike the textbook interval it stays within 0 and 1 and keeps its promise for shares near
-    them. Source: E. B. Wilson, "Probable inference, the law of succession, and statistical
-    inference", Journal of the American Statistical Association 22 (1927).
+def encode_labels(labels: Sequence[str], predictions: Predictions) -> NDArray[np.int64]:
+    """Return (N,), the column of each true label; scikit-learn would sort names by alphabet.
 
     Raises:
-        ValueError: n is below 1, or successes or confidence_level out of range.
+        DataError: a label is none of the model's.
+        ValueError: there are no reviews, or not as many labels as predictions.
     """
-    if n < 1:
-        raise ValueError(f"n is {n}, but an interval needs at least one trial")
-    interval = binomtest(successes, n).proportion_ci(confidence_level, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def _encode_labels(labels: Sequence[str], predictions: Predictions) -> NDArray[np.int64]:
-    """Return (N,), the column of each true label; scikit-learn would sort names by alphabet."""
     if not len(labels) == len(predictions.probabilities) > 0:
         raise ValueError(f"{len(labels)} labels for {len(predictions.probabilities)} predictions")
     codes = {name: code for code, name in enumerate(predictions.label_names)}
@@ -82,7 +72,7 @@ def _encode_labels(labels: Sequence[str], predictions: Predictions) -> NDArray[n
     return np.array([codes[label] for label in labels])
 
 
-def _normalise(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+def normalise(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return (N, C) rows that sum to 1 in float64.
 
     scikit-learn cuts float32 probabilities at 1e-7, which would flatter a model that is sure and

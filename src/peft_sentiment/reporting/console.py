@@ -1,6 +1,6 @@
 """Words for the terminal, made from records.
 
-Everything that comes from outside (reviews, label names, paths) goes through `_clean` and into
+Everything that comes from outside (reviews, label names, paths) goes through `clean` and into
 `Text`, so that neither Rich's markup nor a terminal's control sequences in it take effect.
 """
 
@@ -27,6 +27,16 @@ from peft_sentiment.records import (
     TrainingRecord,
     ValidationRecord,
 )
+from peft_sentiment.reporting.numbers import (
+    as_count,
+    as_duration,
+    as_p_value,
+    as_percent,
+    as_points,
+    as_rate,
+    as_rough_duration,
+    as_signed_points,
+)
 
 PARTS = 4
 WIDEST_CONFUSION = 8
@@ -48,7 +58,7 @@ _TRUNCATIONS = {
 def show_heading(console: Console, number: int, title: str) -> None:
     """Show where the run has got to, such as "Part 1 of 4: The foundation model"."""
     console.print()
-    heading = f"Part {number} of {PARTS}: {_clean(console, title)}"
+    heading = f"Part {number} of {PARTS}: {clean(console, title)}"
     console.rule(Text(heading, "bold"), align="left")
 
 
@@ -64,31 +74,31 @@ def show_foundation(
         model_name: the encoder, as it was asked for.
         seconds: wall time of loading both.
     """
-    labels = ", ".join(f"{name} {_count(count)}" for name, count in data.label_counts.items())
+    labels = ", ".join(f"{name} {as_count(count)}" for name, count in data.label_counts.items())
     facts = {
-        "Model": f"{model_name}; ready after {_duration(seconds)}",
+        "Model": f"{model_name}; ready after {as_duration(seconds)}",
         "Device": f"{environment.device}, {environment.dtype}, {environment.attention} attention, "
         f"{environment.threads} threads",
-        "Data": f"{data.name}; {_count(data.duplicates_removed)} duplicates removed",
-        "Reviews": f"{_count(data.train)} training, {_count(data.validation)} validation, "
-        f"{_count(data.test)} test",
+        "Data": f"{data.name}; {as_count(data.duplicates_removed)} duplicates removed",
+        "Reviews": f"{as_count(data.train)} training, {as_count(data.validation)} validation, "
+        f"{as_count(data.test)} test",
         "Labels": f"{labels} in training",
-        "Length": f"{_count(data.max_length)} tokens; {_count(data.cut)} longer reviews are "
+        "Length": f"{as_count(data.max_length)} tokens; {as_count(data.cut)} longer reviews are "
         f"{_TRUNCATIONS.get(data.truncation, data.truncation)}",
     }
     grid = Table.grid(padding=(0, 2))
     for name, fact in facts.items():
-        grid.add_row(Text(name, "bold"), Text(_clean(console, fact)))
+        grid.add_row(Text(name, "bold"), Text(clean(console, fact)))
     console.print(grid)
 
 
 def show_scores(console: Console, title: str, scores: Scores) -> None:
     """Show a model's accuracy with its interval, its macro F1 and its speed on one line."""
     low, high = scores.accuracy_interval
-    key_figure = f"{_clean(console, title)}: accuracy {_percent(scores.accuracy)}"
+    key_figure = f"{clean(console, title)}: accuracy {as_percent(scores.accuracy)}"
     others = (
-        f" ({_points(low)} to {_points(high)}), macro F1 {_percent(scores.f1)}, "
-        f"{_rate(scores.reviews_per_second)} reviews/s"
+        f" ({as_points(low)} to {as_points(high)}), macro F1 {as_percent(scores.f1)}, "
+        f"{as_rate(scores.reviews_per_second)} reviews/s"
     )
     console.print(Text.assemble((key_figure, "bold"), others))
 
@@ -105,34 +115,35 @@ def show_cache(console: Console, size: int) -> None:
 
 def show_parameters(console: Console, counts: ParameterCounts) -> None:
     """Show how many weights are trained, on one line."""
-    _say(
+    say(
         console,
-        f"Trainable {_count(counts.trainable)} of {_count(counts.total)} weights "
-        f"({counts.trainable_percent:.3g} %): adapter {_count(counts.adapter)}, "
-        f"head {_count(counts.head)}",
+        f"Trainable {as_count(counts.trainable)} of {as_count(counts.total)} weights "
+        f"({counts.trainable_percent:.3g} %): adapter {as_count(counts.adapter)}, "
+        f"head {as_count(counts.head)}",
     )
 
 
 def show_training(console: Console, record: TrainingRecord) -> None:
     """Show a finished training run: what it took and where it ended."""
-    _say(
+    say(
         console,
-        f"Trained {_count(record.steps)} steps in {_duration(record.seconds)}: "
-        f"{_rate(record.reviews_per_second)} reviews/s, "
-        f"{_rate(record.tokens_per_second)} tokens/s",
+        f"Trained {as_count(record.steps)} steps in {as_duration(record.seconds)}: "
+        f"{as_rate(record.reviews_per_second)} reviews/s, "
+        f"{as_rate(record.tokens_per_second)} tokens/s",
     )
     end = "stopped early; " if record.stopped_early else ""
-    _say(
+    say(
         console,
-        f"Final loss {record.final_loss:.3f}; {end}weights of step {_count(record.best_step)} kept",
+        f"Final loss {record.final_loss:.3f}; {end}"
+        f"weights of step {as_count(record.best_step)} kept",
     )
 
 
 def show_validation(console: Console, record: ValidationRecord) -> None:
     """Show the scores on the validation reviews, on one line."""
     line = (
-        f"validation  step {record.step}  accuracy {_percent(record.accuracy)}  "
-        f"F1 {_percent(record.f1)}  log loss {record.log_loss:.3f}"
+        f"validation  step {record.step}  accuracy {as_percent(record.accuracy)}  "
+        f"F1 {as_percent(record.f1)}  log loss {record.log_loss:.3f}"
     )
     _say_line(console, f"{line}  best so far" if record.is_best else line)
 
@@ -217,7 +228,7 @@ class TrainingProgress:
         # because a resumed run does not begin at step 1.
         elapsed = self._clock() - self._started
         left = (record.steps - record.step) * elapsed / self._steps
-        return f"{_rate(rate)} reviews/s  {_rough_duration(left)} left"
+        return f"{as_rate(rate)} reviews/s  {as_rough_duration(left)} left"
 
 
 def show_comparison(
@@ -236,27 +247,30 @@ def show_comparison(
         confidence_level: of the improvement's interval.
         pair: names of the two models that are compared.
     """
-    table = _build_table("", "Accuracy %", "F1 %", "Precision %", "Recall %", "ROC AUC", "Log loss")
-    for name, scores in models.items():
-        table.add_row(Text(_title(console, name)), *_describe_scores(scores))
+    table = _build_score_table(console, models)
     baseline, challenger = pair
     differences = _describe_differences(models[baseline], models[challenger], improvement)
     table.add_row("Improvement", *differences, style="bold")
     console.print(table)
     names = (_title(console, baseline), _title(console, challenger))
     for sentence in _describe_certainty(improvement, confidence_level, names):
-        _say(console, sentence)
+        say(console, sentence)
+
+
+def show_models(console: Console, models: Mapping[str, Scores]) -> None:
+    """Show the scores of models side by side."""
+    console.print(_build_score_table(console, models))
 
 
 def show_confusion(console: Console, scores: Scores, label_names: Sequence[str]) -> None:
     """Show how many reviews of each label (row) are given which label (column)."""
     if len(label_names) > WIDEST_CONFUSION:
-        _say(console, f"Confusion: results.json has the table of the {len(label_names)} labels.")
+        say(console, f"Confusion: results.json has the table of the {len(label_names)} labels.")
         return
-    names = [_clean(console, name) for name in label_names]
-    table = _build_table("True label", *(f"said {name}" for name in names))
+    names = [clean(console, name) for name in label_names]
+    table = build_table("True label", *(f"said {name}" for name in names))
     for i, (name, counts) in enumerate(zip(names, scores.confusion, strict=True)):
-        cells = [Text(_count(n), "bold" if i == j else "") for j, n in enumerate(counts)]
+        cells = [Text(as_count(n), "bold" if i == j else "") for j, n in enumerate(counts)]
         table.add_row(Text(name), *cells)
     console.print(table)
 
@@ -265,8 +279,8 @@ def show_predictions(console: Console, texts: Sequence[str], predictions: Predic
     """Show a line per text: its label, how sure that is, and the text; whole, where it is piped."""
     width = max(map(len, predictions.label_names))
     for text, label, row in zip(texts, predictions.labels, predictions.probabilities, strict=True):
-        label = _clean(console, label).ljust(width)
-        line = Text(f"{label}  {row.max():.3f}  {_clean(console, text)}")
+        label = clean(console, label).ljust(width)
+        line = Text(f"{label}  {row.max():.3f}  {clean(console, text)}")
         if console.is_terminal:
             console.print(line, no_wrap=True, overflow="ellipsis")
         else:
@@ -282,10 +296,10 @@ def show_demo_rows(console: Console, rows: Sequence[DemoRow]) -> None:
     table.add_column("Base", overflow="fold", max_width=24)
     for text, label, confidence, base_label, base_confidence in rows:
         table.add_row(
-            Text(_clean(console, text)),
-            Text(f"{_clean(console, label)} {_percent(confidence)}", "bold"),
+            Text(clean(console, text)),
+            Text(f"{clean(console, label)} {as_percent(confidence)}", "bold"),
             Text(
-                f"{_clean(console, base_label)} {_percent(base_confidence)}",
+                f"{clean(console, base_label)} {as_percent(base_confidence)}",
                 "dim" if base_label == label else "yellow",
             ),
         )
@@ -308,7 +322,8 @@ def _build_bar(console: Console) -> Progress:
     return bar
 
 
-def _build_table(first: str, *columns: str) -> Table:
+def build_table(first: str, *columns: str) -> Table:
+    """Return an empty table whose first column holds names and whose others hold numbers."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     # Names too long for their column are folded: an ASCII terminal can't show an ellipsis.
     table.add_column(Text(first), overflow="fold")
@@ -317,10 +332,17 @@ def _build_table(first: str, *columns: str) -> Table:
     return table
 
 
+def _build_score_table(console: Console, models: Mapping[str, Scores]) -> Table:
+    table = build_table("", "Accuracy %", "F1 %", "Precision %", "Recall %", "ROC AUC", "Log loss")
+    for name, scores in models.items():
+        table.add_row(Text(_title(console, name)), *_describe_scores(scores))
+    return table
+
+
 def _describe_scores(scores: Scores) -> list[str]:
     shares = (scores.accuracy, scores.f1, scores.precision, scores.recall)
     roc_auc = "-" if scores.roc_auc is None else f"{scores.roc_auc:.3f}"
-    return [*map(_points, shares), roc_auc, f"{scores.log_loss:.3f}"]
+    return [*map(as_points, shares), roc_auc, f"{scores.log_loss:.3f}"]
 
 
 def _describe_differences(base: Scores, peft: Scores, improvement: Improvement) -> list[str]:
@@ -332,7 +354,7 @@ def _describe_differences(base: Scores, peft: Scores, improvement: Improvement) 
     )
     is_known = base.roc_auc is not None and peft.roc_auc is not None
     return [
-        *map(_signed_points, shares),
+        *map(as_signed_points, shares),
         f"{(peft.roc_auc or 0) - (base.roc_auc or 0):+.3f}" if is_known else "-",
         f"{peft.log_loss - base.log_loss:+.3f}",
     ]
@@ -345,12 +367,12 @@ def _describe_certainty(
     baseline = "the base" if baseline == "Base" else baseline
     low, high = improvement.accuracy_interval
     yield (
-        f"Accuracy: {_signed_points(improvement.accuracy)} points, {100 * confidence_level:g} % "
-        f"interval {_signed_points(low)} to {_signed_points(high)} (paired bootstrap)."
+        f"Accuracy: {as_signed_points(improvement.accuracy)} points, {100 * confidence_level:g} % "
+        f"interval {as_signed_points(low)} to {as_signed_points(high)} (paired bootstrap)."
     )
     yield (
-        f"{challenger} fixes {_count(improvement.fixed)} reviews and breaks "
-        f"{_count(improvement.broken)} (exact McNemar test, {_p_value(improvement.p_value)})."
+        f"{challenger} fixes {as_count(improvement.fixed)} reviews and breaks "
+        f"{as_count(improvement.broken)} (exact McNemar test, {as_p_value(improvement.p_value)})."
     )
     if low > 0:
         yield f"The interval lies above 0: {challenger} is more accurate than {baseline}."
@@ -364,11 +386,12 @@ def _describe_certainty(
 
 
 def _title(console: Console, name: str) -> str:
-    return {"base": "Base", "peft": "PEFT"}.get(name) or _clean(console, name)
+    return {"base": "Base", "peft": "PEFT"}.get(name) or clean(console, name)
 
 
-def _say(console: Console, words: str) -> None:
-    console.print(Text(_clean(console, words)))
+def say(console: Console, words: str) -> None:
+    """Print a sentence, which may hold anything, as plain text."""
+    console.print(Text(clean(console, words)))
 
 
 def _say_line(console: Console, words: str) -> None:
@@ -376,46 +399,7 @@ def _say_line(console: Console, words: str) -> None:
     console.print(Text(words), soft_wrap=True)
 
 
-def _clean(console: Console, words: str) -> str:
+def clean(console: Console, words: str) -> str:
     """Return text on one line that can do a terminal no harm and that its encoding can hold."""
     line = " ".join(_CONTROL.sub(" ", words).split())
     return line.encode(console.encoding, "replace").decode(console.encoding)
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
-
-
-def _percent(share: float) -> str:
-    return f"{_points(share)} %"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def _signed_points(difference: float) -> str:
-    return f"{100 * difference:+.1f}"
-
-
-def _rate(number: float) -> str:
-    return f"{number:.1f}" if number < 100 else f"{number:,.0f}"
-
-
-def _p_value(number: float) -> str:
-    return "p < 0.0001" if number < 0.0001 else f"p = {number:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _rough_duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
