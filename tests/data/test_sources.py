@@ -106,7 +106,9 @@ def test_any_cut_file_is_refused_or_read_as_far_as_it_goes(ending: str, tmp_path
 
 
 @pytest.mark.parametrize("ending", [*ENDINGS, ".txt"])
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.binary() | st.text().map(str.encode))
 @example(data=b"")
 @example(data=b"\xef\xbb\xbf")
@@ -123,7 +125,9 @@ def test_any_bytes_either_load_or_are_refused(ending: str, data: bytes, tmp_path
     _read_or_refuse(path)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(rest=st.text(alphabet='ab01.,-"\r\n\t \0'))
 def test_any_rows_either_load_or_are_refused(rest: str, tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"

@@ -1,13 +1,13 @@
-"""Columns of a CSV, TSV, JSON Lines, Parquet or text file, each value with its line or row.
+"""Rows of a CSV, TSV, JSON Lines, Parquet or text file, each with its line or row.
 
-Nothing is guessed and nothing skipped but blank lines: a file that is not what its ending says
-ends in a DataError with the place, because a row read wrongly is a label learned wrongly.
+They come one by one, in memory that does not grow with the file. Nothing is guessed and nothing
+skipped but blank lines: a file that is not what its ending says ends in a DataError with the
+place, because a row read wrongly is a label learned wrongly.
 """
 
 import contextlib
 import csv
 import functools
-import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,37 +15,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_sentiment.errors import DataError, suggest
+from peft_sentiment.data.columns import Rows, require_column, shorten
+from peft_sentiment.data.utf8 import build_read_error, open_utf8
+from peft_sentiment.errors import DataError
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
+Row = tuple[int, Sequence[Any]]
+"""The line or row, from 1, and the values of the columns asked for."""
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # The largest limit that fits a C long on every platform.
 _NO_FIELD_LIMIT = 2**31 - 1
 
+_PARQUET_BATCH = 1000
+_PARQUET_BUFFER_BYTES = 1 << 20
+
 
 @dataclass(frozen=True)
-class Rows:
-    """Columns of one file or split as they were read, unchecked.
+class FileFormat:
+    """How the files of an ending are read.
 
     Attributes:
-        source: file or split, as messages name it.
-        unit: what `numbers` count: line or row.
-        numbers: the line or row of each value, from 1.
-        columns: column name -> its values.
+        unit: what a row is counted in: line or row.
+        read: yields the rows of a file with the values of some columns.
     """
 
-    source: str
     unit: str
-    numbers: Sequence[int]
-    columns: Mapping[str, Sequence[Any]]
-
-    def place(self, index: int) -> str:
-        """Return where a row stands, such as 'reviews.csv, line 7'."""
-        return f"{self.source}, {self.unit} {self.numbers[index]}"
-
-
-_Reader = Callable[[Path, Sequence[str]], Rows]
+    read: Callable[[Path, Sequence[str]], Iterator[Row]]
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Rows:
@@ -58,53 +54,49 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     Raises:
         DataError: the file is missing, empty, not what its ending says, or lacks a column.
     """
-    return _read(path, columns, _READERS)
+    numbers: list[int] = []
+    values: list[list[Any]] = [[] for _ in columns]
+    for number, row in iterate_rows(path, columns):
+        numbers.append(number)
+        for column, value in zip(values, row, strict=True):
+            column.append(value)
+    unit = find_format(path).unit
+    return Rows(str(path), unit, numbers, dict(zip(columns, values, strict=True)))
 
 
-def read_text_rows(path: Path, text_column: str) -> Rows:
-    """Read the text column of a file, or the lines of a .txt file.
+def iterate_rows(
+    path: Path, columns: Sequence[str], formats: Mapping[str, FileFormat] | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a file as `read_rows` reads them, one by one.
+
+    A missing file and an unknown ending are told at once, all else when it is reached.
+
+    Args:
+        path: the file.
+        columns: names of the columns to read; the first is the text column.
+        formats: file ending -> format, of the files that can be read; `TABLES` by default.
 
     Raises:
         DataError: as for `read_rows`.
     """
-    return _read(path, [text_column], {**_READERS, ".txt": _read_lines})
+    file_format = find_format(path, formats)
+    _require_file(path)
+    return _require_rows(path, file_format.read(path, columns))
 
 
-def require_column(name: str, columns: Sequence[str], place: str) -> None:
-    """Check that a column is there, once.
+def find_format(path: Path, formats: Mapping[str, FileFormat] | None = None) -> FileFormat:
+    """Return the format that a file's ending stands for.
 
     Raises:
-        DataError: it is missing or there several times; the message names the columns found.
+        DataError: it stands for none of them.
     """
-    if columns.count(name) == 1:
-        return
-    problem = f"there are {columns.count(name)} columns" if name in columns else "no column"
-    known = [shorten(column) for column in columns]
-    advice = "Rename one of them." if name in columns else suggest(name, known) if known else ""
+    formats = TABLES if formats is None else formats
+    if found := formats.get(path.suffix.lower()):
+        return found
     raise DataError(
-        f"{place}: {problem} {name!r} (found: {', '.join(known) or 'none'}). {advice} "
-        "Columns are named with --text-column and --label-column."
+        f"{path}: files that end in {path.suffix or 'nothing'!r} can't be read. "
+        f"Supported endings: {', '.join(formats)}."
     )
-
-
-def shorten(value: object, limit: int = 60) -> str:
-    """Return a value for a message: printable, on one line, and cut when it is long."""
-    shown = value if isinstance(value, str) and value.isprintable() else repr(value)
-    return shown if len(shown) <= limit else shown[:limit] + "..."
-
-
-def _read(path: Path, columns: Sequence[str], readers: Mapping[str, _Reader]) -> Rows:
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"{path}: files that end in {path.suffix or 'nothing'!r} can't be read. "
-            f"Supported endings: {', '.join(readers)}."
-        )
-    _require_file(path)
-    rows = reader(path, columns)
-    if not rows.numbers:
-        raise DataError(f"{path}: there are no reviews in this file. Add some, or name another.")
-    return rows
 
 
 def _require_file(path: Path) -> None:
@@ -114,77 +106,61 @@ def _require_file(path: Path) -> None:
         raise DataError(f"{path}: no such file. Check the path; it is relative to {Path.cwd()}.")
 
 
-def _read_utf8(path: Path) -> bytes:
-    """Return a file's bytes, known to be UTF-8, without the mark that Excel puts first."""
-    try:
-        data = path.read_bytes()
-        data.decode("utf-8")
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, line {_count_line(data, error.start)}: byte {error.start + 1} of the file "
-            f"is 0x{data[error.start]:02x}, which is not UTF-8. Save the file as UTF-8."
-        ) from None
-    if not data:
-        raise DataError(f"{path}: the file is empty. Add reviews, or name another file.")
-    return data.removeprefix(b"\xef\xbb\xbf")
+def _require_rows(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
+    is_empty = True
+    for row in rows:
+        is_empty = False
+        yield row
+    if is_empty:
+        raise DataError(f"{path}: there are no reviews in this file. Add some, or name another.")
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return DataError(f"{path}: the file can't be read ({reason}). Check that it is complete.")
+def _read_lines(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    with open_utf8(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                raise DataError(
+                    f"{path}, line {number}: the line is blank, but each must hold one review. "
+                    "Remove it."
+                )
+            yield number, [line] * len(columns)
 
 
-def _count_line(data: bytes, offset: int) -> int:
-    return len(_LINE_END.findall(data, 0, offset)) + 1
+def _read_delimited(path: Path, columns: Sequence[str], *, delimiter: str) -> Iterator[Row]:
+    records = _parse_records(path, delimiter)
+    line, header = next(records, (1, []))
+    for name in columns:
+        require_column(name, header, f"{path}, line {line}")
+    places = [header.index(name) for name in columns]
+    for line, fields in records:
+        if len(fields) != len(header):
+            raise _misfit(f"{path}, line {line}", len(fields), len(header), delimiter)
+        yield line, [fields[place] for place in places]
 
 
-def _list_lines(data: bytes) -> Iterator[tuple[int, str]]:
-    """Yield each line with its number; only line feeds and carriage returns end one."""
-    return enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8"), start=1)
+def _parse_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each record, with the line on which it starts."""
+    with open_utf8(path, newline="", allow_nul=False) as text:
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        line = 1
+        while (fields := _parse_record(path, reader, line)) is not None:
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
 
 
-def _read_lines(path: Path, columns: Sequence[str]) -> Rows:
-    numbers, texts = [], []
-    for number, line in _list_lines(_read_utf8(path)):
-        if not line.strip():
-            raise DataError(
-                f"{path}, line {number}: the line is blank, but each must hold one review. "
-                "Remove it."
-            )
-        numbers.append(number)
-        texts.append(line)
-    return Rows(str(path), "line", numbers, {columns[0]: texts})
-
-
-def _read_delimited(path: Path, columns: Sequence[str], *, delimiter: str) -> Rows:
-    data = _read_utf8(path)
-    _refuse_nul(path, data)
+def _parse_record(path: Path, reader: Any, line: int) -> list[str] | None:  # noqa: ANN401 - csv's own type is private
+    # For one record at a time, because the limit is one for all readers of the program.
     with _unlimited_fields():
-        records = _parse_records(path, data, delimiter)
-        line, header = next(records, (1, []))
-        for name in columns:
-            require_column(name, header, f"{path}, line {line}")
-        places = [header.index(name) for name in columns]
-        numbers: list[int] = []
-        values: list[list[str]] = [[] for _ in columns]
-        for line, fields in records:
-            if len(fields) != len(header):
-                raise _misfit(f"{path}, line {line}", len(fields), len(header), delimiter)
-            numbers.append(line)
-            for column, place in zip(values, places, strict=True):
-                column.append(fields[place])
-    return Rows(str(path), "line", numbers, dict(zip(columns, values, strict=True)))
-
-
-def _refuse_nul(path: Path, data: bytes) -> None:
-    offset = data.find(b"\0")
-    if offset >= 0:
-        raise DataError(
-            f"{path}, line {_count_line(data, offset)}: there is a NUL byte, which no text has. "
-            "Save the file as UTF-8."
-        )
+        try:
+            fields: list[str] | None = next(reader, None)
+        except csv.Error as error:
+            raise DataError(
+                f"{path}, line {line}: the row that starts here is broken at line "
+                f"{reader.line_num} ({error}). Put a text with quotes in it between quotes, and "
+                "double those inside."
+            ) from None
+    return fields
 
 
 @contextlib.contextmanager
@@ -197,23 +173,6 @@ def _unlimited_fields() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _parse_records(path: Path, data: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each record, with the line on which it starts."""
-    text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    line = 1
-    try:
-        for fields in reader:
-            if fields:
-                yield line, fields
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, line {line}: the row that starts here is broken at line {reader.line_num} "
-            f"({error}). Put a text with quotes in it between quotes, and double those inside."
-        ) from None
-
-
 def _misfit(place: str, found: int, needed: int, delimiter: str) -> DataError:
     name = {",": "comma", "\t": "tab"}[delimiter]
     return DataError(
@@ -222,20 +181,18 @@ def _misfit(place: str, found: int, needed: int, delimiter: str) -> DataError:
     )
 
 
-def _read_json_lines(path: Path, columns: Sequence[str]) -> Rows:
-    numbers: list[int] = []
-    values: dict[str, list[Any]] = {name: [] for name in columns}
-    for number, line in _list_lines(_read_utf8(path)):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        record = _parse_json_line(line, place)
-        for name in columns:
-            if name not in record:
-                require_column(name, list(record), place)
-            values[name].append(record[name])
-        numbers.append(number)
-    return Rows(str(path), "line", numbers, values)
+def _read_json_lines(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    # Only line feeds and carriage returns end a line here, not all that Python's splitlines takes.
+    with open_utf8(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            place = f"{path}, line {number}"
+            record = _parse_json_line(line, place)
+            for name in columns:
+                if name not in record:
+                    require_column(name, list(record), place)
+            yield number, [record[name] for name in columns]
 
 
 def _reason(error: Exception) -> str:
@@ -268,20 +225,20 @@ def _parse_json_line(line: str, place: str) -> dict[str, Any]:
     return record
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> Rows:
+def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES) as file:
+            schema = file.schema_arrow
             for name in columns:
-                require_column(name, file.schema_arrow.names, str(path))
-            table = file.read(columns=list(columns))
+                require_column(name, schema.names, str(path))
+            _require_string_type(path, columns[0], schema.field(columns[0]).type)
+            batches = file.iter_batches(batch_size=_PARQUET_BATCH, columns=list(columns))
+            yield from enumerate(_list_values(path, columns, batches), start=1)
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-    _require_string_type(path, columns[0], table.schema.field(columns[0]).type)
-    values = {name: _list_values(path, name, table.column(name)) for name in columns}
-    return Rows(str(path), "row", range(1, table.num_rows + 1), values)
+        raise build_read_error(path, error) from error
 
 
 def _require_string_type(path: Path, column: str, kind: Any) -> None:  # noqa: ANN401 - pyarrow has no types
@@ -297,26 +254,40 @@ def _require_string_type(path: Path, column: str, kind: Any) -> None:  # noqa: A
         )
 
 
-def _list_values(path: Path, name: str, column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow has no types
-    values = []
+def _list_values(
+    path: Path, columns: Sequence[str], batches: Iterator[Any]
+) -> Iterator[Sequence[Any]]:
+    row = 0
+    for batch in batches:
+        chosen = [batch.column(name) for name in columns]
+        for place in range(batch.num_rows):
+            row += 1
+            # One by one, so that a value that is no text is known by its row.
+            yield [
+                _convert_value(column[place], f"{path}, row {row}", name)
+                for column, name in zip(chosen, columns, strict=True)
+            ]
+
+
+def _convert_value(value: Any, place: str, name: str) -> Any:  # noqa: ANN401 - pyarrow has no types
     try:
-        # One by one, so that a value that is no text is known by its row.
-        for value in column:
-            values.append(value.as_py())
+        return value.as_py()
     except (UnicodeDecodeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path}, row {len(values) + 1}: the value of column {name!r} can't be read "
-            f"({error}). Correct the row."
+            f"{place}: the value of column {name!r} can't be read ({error}). Correct the row."
         ) from None
-    return values
 
 
-_READERS: dict[str, _Reader] = {
-    ".csv": functools.partial(_read_delimited, delimiter=","),
-    ".tsv": functools.partial(_read_delimited, delimiter="\t"),
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".json": _read_json_lines,
-    ".parquet": _read_parquet,
-    ".pq": _read_parquet,
+TABLES: dict[str, FileFormat] = {
+    ".csv": FileFormat("line", functools.partial(_read_delimited, delimiter=",")),
+    ".tsv": FileFormat("line", functools.partial(_read_delimited, delimiter="\t")),
+    ".jsonl": FileFormat("line", _read_json_lines),
+    ".ndjson": FileFormat("line", _read_json_lines),
+    ".json": FileFormat("line", _read_json_lines),
+    ".parquet": FileFormat("row", _read_parquet),
+    ".pq": FileFormat("row", _read_parquet),
 }
+"""File ending -> format, of files with named columns."""
+
+TEXTS: dict[str, FileFormat] = {**TABLES, ".txt": FileFormat("line", _read_lines)}
+"""File ending -> format, of files that texts can be read from: of a .txt file, each line is one."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_sentiment.config import DataSettings
-from peft_sentiment.data.files import Rows, require_column, shorten
+from peft_sentiment.data.columns import Rows, require_column, shorten
 from peft_sentiment.errors import DataError, HubError, PeftSentimentError
 
 SPLITS = ("train", "validation", "test")

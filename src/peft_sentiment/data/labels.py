@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from peft_sentiment.data.files import shorten
+from peft_sentiment.data.columns import shorten
 from peft_sentiment.errors import DataError
 
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")

@@ -22,7 +22,8 @@ from peft_sentiment.data.checks import (
     drop_shared_texts,
     refuse_shared_texts,
 )
-from peft_sentiment.data.files import Rows, read_rows, read_text_rows, shorten
+from peft_sentiment.data.columns import Rows, shorten
+from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_rows
 from peft_sentiment.data.hub import load_hub_rows
 from peft_sentiment.data.labels import name_label, normalize_label, order_labels
 from peft_sentiment.errors import DataError, SettingsError, suggest
@@ -71,7 +72,28 @@ def read_texts(path: Path, text_column: str) -> list[str]:
     Raises:
         DataError: the file or a text is missing or malformed.
     """
-    return _clean_texts(read_text_rows(path, text_column), text_column)
+    return [text for _, text in iterate_text_rows(path, text_column)]
+
+
+def iterate_text_rows(path: Path, text_column: str) -> Iterator[tuple[str, str]]:
+    """Yield what `read_texts` reads, one by one, in memory that does not grow with the file.
+
+    A missing file and an unknown ending are told at once, all else when it is reached.
+
+    Args:
+        path: a CSV, TSV, JSON Lines, Parquet or text file.
+        text_column: column that holds the texts.
+
+    Returns:
+        An iterator of the place of each text, such as 'reviews.csv, line 7', and the text.
+
+    Raises:
+        DataError: the file or a text is missing or malformed.
+    """
+    unit = find_format(path, TEXTS).unit
+    rows = iterate_rows(path, [text_column], TEXTS)
+    placed = ((f"{path}, {unit} {number}", value) for number, (value,) in rows)
+    return ((place, _clean_value(value, place)) for place, value in placed)
 
 
 def load_labelled_file(path: Path, settings: DataSettings, label_names: Sequence[str]) -> Reviews:
@@ -178,19 +200,16 @@ def _check_rows(rows: Rows, settings: DataSettings) -> Part:
         if settings.label_names is not None:
             label = name_label(label, settings.label_names, place)
         labels.append(label)
-    texts = _clean_texts(rows, settings.text_column)
+    values = rows.columns[settings.text_column]
+    texts = [_clean_value(value, rows.place(index)) for index, value in enumerate(values)]
     return Part(rows.source, rows.unit, texts, labels, rows.numbers)
 
 
-def _clean_texts(rows: Rows, column: str) -> list[str]:
-    return [_clean_value(value, rows, index) for index, value in enumerate(rows.columns[column])]
-
-
-def _clean_value(value: object, rows: Rows, index: int) -> str:
+def _clean_value(value: object, place: str) -> str:
     text = clean_text(value) if isinstance(value, str) else ""
     if not text:
         found = "is empty" if isinstance(value, str) else f"is {shorten(value)}, which is no text"
-        raise DataError(f"{rows.place(index)}: the text {found}. Write one, or remove the row.")
+        raise DataError(f"{place}: the text {found}. Write one, or remove the row.")
     return text
 
 

@@ -1,0 +1,51 @@
+"""Columns as a file, a package or the hub holds them, and what messages say of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft_sentiment.errors import DataError, suggest
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns of one file or split as they were read, unchecked.
+
+    Attributes:
+        source: file or split, as messages name it.
+        unit: what `numbers` count: line or row.
+        numbers: the line or row of each value, from 1.
+        columns: column name -> its values.
+    """
+
+    source: str
+    unit: str
+    numbers: Sequence[int]
+    columns: Mapping[str, Sequence[Any]]
+
+    def place(self, index: int) -> str:
+        """Return where a row stands, such as 'reviews.csv, line 7'."""
+        return f"{self.source}, {self.unit} {self.numbers[index]}"
+
+
+def require_column(name: str, columns: Sequence[str], place: str) -> None:
+    """Check that a column is there, once.
+
+    Raises:
+        DataError: it is missing or there several times; the message names the columns found.
+    """
+    if columns.count(name) == 1:
+        return
+    problem = f"there are {columns.count(name)} columns" if name in columns else "no column"
+    known = [shorten(column) for column in columns]
+    advice = "Rename one of them." if name in columns else suggest(name, known) if known else ""
+    raise DataError(
+        f"{place}: {problem} {name!r} (found: {', '.join(known) or 'none'}). {advice} "
+        "Columns are named with --text-column and --label-column."
+    )
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """Return a value for a message: printable, on one line, and cut when it is long."""
+    shown = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return shown if len(shown) <= limit else shown[:limit] + "..."

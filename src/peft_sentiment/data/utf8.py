@@ -1,0 +1,105 @@
+"""Files in UTF-8, read in memory that does not grow with them."""
+
+import codecs
+import contextlib
+import io
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from peft_sentiment.errors import DataError
+
+if typing.TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_BLOCK_BYTES = 1 << 20
+"""Bytes that are read and checked at a time."""
+
+
+@contextlib.contextmanager
+def open_utf8(
+    path: Path, *, newline: str | None = None, allow_nul: bool = True
+) -> Iterator[io.TextIOWrapper]:
+    """Open a file that must be UTF-8, without the mark that Excel puts first.
+
+    What is no text is told when its block is reached, up to a megabyte before its line.
+
+    Args:
+        path: the file.
+        newline: as for `open`: None makes every line end a line feed, "" leaves them.
+        allow_nul: whether a NUL byte is text.
+
+    Raises:
+        DataError: the file can't be read, is empty, or holds what is no text.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            checked = io.BufferedReader(_CheckedFile(path, file, allow_nul), _BLOCK_BYTES)
+            with io.TextIOWrapper(checked, "utf-8-sig", newline=newline) as text:
+                yield text
+    except OSError as error:
+        raise build_read_error(path, error) from error
+
+
+def build_read_error(path: Path, error: Exception) -> DataError:
+    """Return what is told of a file that the system, or the library of its format, can't read."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return DataError(f"{path}: the file can't be read ({reason}). Check that it is complete.")
+
+
+class _CheckedFile(io.RawIOBase):
+    """The bytes of a file, handed on once they are known to be text."""
+
+    def __init__(self, path: Path, file: io.RawIOBase | io.FileIO, allow_nul: bool) -> None:
+        self._path = path
+        self._file = file
+        self._allow_nul = allow_nul
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._offset = 0
+        self._line = 1
+        self._last = b""
+
+    def readable(self) -> bool:
+        """Return that bytes can be read."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Fill the buffer with the next bytes of the file, and check them."""
+        count = self._file.readinto(buffer) or 0
+        block = bytes(memoryview(buffer)[:count])
+        if not block and not self._offset:
+            raise DataError(f"{self._path}: the file is empty. Add reviews, or name another file.")
+        self._check(block)
+        self._line += _count_line_ends(block, self._last)
+        self._offset += count
+        self._last = block[-1:] or self._last
+        return count
+
+    def _check(self, block: bytes) -> None:
+        left_over = self._decoder.getstate()[0]
+        nul = -1 if self._allow_nul else block.find(b"\0")
+        try:
+            self._decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            place = error.start - len(left_over)
+            if not 0 <= nul < place:
+                byte = (left_over + block)[error.start]
+                raise DataError(
+                    f"{self._path}, line {self._count_line(block, place)}: byte "
+                    f"{self._offset + place + 1} of the file is 0x{byte:02x}, which is not UTF-8. "
+                    "Save the file as UTF-8."
+                ) from None
+        if nul >= 0:
+            raise DataError(
+                f"{self._path}, line {self._count_line(block, nul)}: there is a NUL byte, which "
+                "no text has. Save the file as UTF-8."
+            )
+
+    def _count_line(self, block: bytes, place: int) -> int:
+        return self._line + _count_line_ends(block[: max(place, 0)], self._last)
+
+
+def _count_line_ends(block: bytes, last: bytes) -> int:
+    """Count line feeds, carriage returns and pairs of them; `last` is the byte before the block."""
+    pairs = block.count(b"\r\n") + (last == b"\r" and block[:1] == b"\n")
+    return block.count(b"\n") + block.count(b"\r") - pairs
