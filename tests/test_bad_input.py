@@ -404,10 +404,10 @@ SETTINGS: list[tuple[str, list[str]]] = [
     ("--device cuda:99", ["model.device is 'cuda:99'", "cpu", "--device"]),
     ("--layers-to-transform 7", ["adapter", "[7]"]),
     ("--init-lora-weights gausian", ["init_lora_weights is 'gausian'", "gaussian"]),
-    ("--method-options rank_patern={}", ["rank_patern", "Did you mean rank_pattern?"]),
-    ("--method-options rank_pattern=3", ["adapter", "peft refuses"]),
-    ("--method-options r=3", ["method_options.r", "set adapter.r"]),
-    ("--method-options inference_mode=true", ["inference_mode", "Leave it out"]),
+    ("--method-option rank_patern={}", ["rank_patern", "Did you mean rank_pattern?"]),
+    ("--method-option rank_pattern=3", ["adapter", "peft refuses"]),
+    ("--method-option r=3", ["method_options.r", "set adapter.r"]),
+    ("--method-option inference_mode=true", ["inference_mode", "Leave it out"]),
     ("--test-size full --train-size full", ["--test-size full", "--train-size full", "a number"]),
 ]
 

@@ -9,13 +9,20 @@ import torch
 from peft import PeftModel
 from tiny_models import PADDING
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from peft_sentiment.config import AdapterSettings, ModelSettings, TrainingSettings
-from peft_sentiment.data.batching import LabelledTokens, TokenizedReviews, tokenize_reviews
-from peft_sentiment.model.adapters import add_adapter
+from peft_sentiment.data.batching import (
+    LabelledTokens,
+    TokenizedReviews,
+    pad_batch,
+    tokenize_reviews,
+)
+from peft_sentiment.model.adapters import add_adapter, quiet_peft
 from peft_sentiment.model.dropout import CheapDropout
 from peft_sentiment.model.encoder import Encoder, load_encoder
 from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.saved_adapters import AdapterMetadata
 from peft_sentiment.records import Reviews
 from peft_sentiment.training.loop import TrainingRun
 
@@ -84,3 +91,35 @@ def draw_tokens(rng: np.random.Generator, lengths: list[int]) -> TokenizedReview
     """Return reviews of these lengths, made of chance tokens."""
     ids = [rng.integers(5, 50, length).astype(np.int32) for length in lengths]
     return TokenizedReviews(ids, np.zeros(len(ids), np.bool_))
+
+
+def compute_logits(model: nn.Module, train: LabelledTokens) -> torch.Tensor:
+    """Return the (N, C) logits of all reviews in one padded batch."""
+    ids, mask = pad_batch(train.reviews.token_ids, pad_id=1)
+    with torch.no_grad():
+        logits: torch.Tensor = model.eval()(input_ids=ids, attention_mask=mask).logits
+    return logits
+
+
+def describe_base(encoder: Encoder) -> AdapterMetadata:
+    """Return the metadata of an adapter on a tiny encoder."""
+    return AdapterMetadata(
+        format_version=1,
+        base_name=encoder.name,
+        base_revision=None,
+        base_sha256=encoder.sha256,
+        head_seed=0,
+        label_names=LABELS,
+        label_type="str",
+        max_length=32,
+        truncation="head",
+        versions={},
+        trained_with=None,
+    )
+
+
+def load_by_plain_peft(base: Path, adapter: Path) -> nn.Module:
+    """Load an adapter as the documentation of peft has it."""
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+    with quiet_peft():
+        return PeftModel.from_pretrained(model, adapter)

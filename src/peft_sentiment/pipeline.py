@@ -25,8 +25,9 @@ from peft_sentiment.evaluation.pairs import compare_pairs
 from peft_sentiment.evaluation.storage import save_predictions
 from peft_sentiment.files import require_writable_folder, write_text
 from peft_sentiment.inference.classifier import SentimentClassifier, read_versions
-from peft_sentiment.model.adapters import count_parameters, require_replaceable
+from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
+from peft_sentiment.model.saved_adapters import require_replaceable
 from peft_sentiment.records import (
     SCHEMA_VERSION,
     DataRecord,
@@ -194,7 +195,7 @@ def train_adapter(run: Run, foundation: Foundation) -> Training:
         InterruptionError: by Ctrl-C; says where the weights so far are saved.
     """
     classifier, settings = foundation.classifier, run.settings
-    parameters = count_parameters(classifier.build_adapter())
+    parameters = count_parameters(classifier.build_adapter(foundation.train))
     show_parameters(run.console, parameters)
     show_cache(run.console, classifier.plan_cache_bytes(foundation.train))
     events: list[Event] = []

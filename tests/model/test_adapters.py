@@ -10,38 +10,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tiny_models import MODEL_TYPES, build_tiny_tokenizer
 from tiny_training import (
     FLOAT32,
     LABELS,
     build_tiny_training,
+    compute_logits,
     copy_weights,
+    describe_base,
     draw_tokens,
+    load_by_plain_peft,
     load_tiny_encoder,
 )
 from torch import nn
 from transformers import AutoModelForSequenceClassification, DistilBertConfig
 
 from peft_sentiment.config import AdapterSettings, ModelSettings
-from peft_sentiment.data.batching import LabelledTokens, pad_batch
+from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import AdapterError, SettingsError
 from peft_sentiment.evaluation.prediction import predict_logits
-from peft_sentiment.model.adapters import (
-    HEAD_MODULES,
-    TARGET_MODULES,
-    AdapterMetadata,
-    add_adapter,
-    alters_base,
-    build_lora_config,
-    count_parameters,
-    find_target_modules,
+from peft_sentiment.model.adapters import add_adapter, alters_base, count_parameters
+from peft_sentiment.model.architectures import ARCHITECTURES, find_target_modules
+from peft_sentiment.model.encoder import Encoder
+from peft_sentiment.model.methods import build_config
+from peft_sentiment.model.saved_adapters import (
     load_adapter,
     load_metadata,
     save_adapter,
 )
-from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.training.loop import train_steps
 
 LENGTHS = [12, 30, 7, 30, 18, 9, 25, 14]
@@ -82,40 +79,9 @@ def train() -> LabelledTokens:
     return LabelledTokens(tokens, np.arange(len(LENGTHS)) % 2, LABELS)
 
 
-def compute_logits(model: nn.Module, train: LabelledTokens) -> torch.Tensor:
-    ids, mask = pad_batch(train.reviews.token_ids, pad_id=1)
-    with torch.no_grad():
-        logits: torch.Tensor = model.eval()(input_ids=ids, attention_mask=mask).logits
-    return logits
-
-
 def train_two_steps(model: nn.Module, train: LabelledTokens) -> None:
     run = build_tiny_training(model, train, per_device_train_batch_size=4, warmup_steps=0.0)
     assert len(list(train_steps(run))) == 2
-
-
-def describe_base(encoder: Encoder) -> AdapterMetadata:
-    return AdapterMetadata(
-        format_version=1,
-        base_name=encoder.name,
-        base_revision=None,
-        base_sha256=encoder.sha256,
-        head_seed=0,
-        label_names=LABELS,
-        label_type="str",
-        max_length=32,
-        truncation="head",
-        versions={},
-        trained_with=None,
-    )
-
-
-def load_by_plain_peft(base: Path, adapter: Path) -> nn.Module:
-    """Load an adapter as the documentation of peft has it."""
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
-    with pytest.warns(FutureWarning, match="is_gradient_checkpointing"):
-        # peft 0.21 asks transformers 5.23 for it under its old name.
-        return PeftModel.from_pretrained(model, adapter)
 
 
 def test_a_new_adapter_changes_nothing(folder: Path, train: LabelledTokens) -> None:
@@ -127,13 +93,13 @@ def test_a_new_adapter_changes_nothing(folder: Path, train: LabelledTokens) -> N
 
 def test_only_adapter_and_head_can_be_trained(folder: Path) -> None:
     encoder = load_tiny_encoder(folder)
-    head = HEAD_MODULES[encoder.model.config.model_type]
+    head = ARCHITECTURES[encoder.model.config.model_type].head
     model = add_adapter(encoder, AdapterSettings(), seed=0)
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     adapter = {name for name in trained if ".lora_A." in name or ".lora_B." in name}
     rest = {name.replace(".modules_to_save.default", "") for name in trained - adapter}
     targets = {name.split(".lora_")[0].rpartition(".")[2] for name in adapter}
-    assert targets == set(TARGET_MODULES[encoder.model.config.model_type])
+    assert targets == set(ARCHITECTURES[encoder.model.config.model_type].targets)
     whole = (*head, *encoder.new_modules)
     assert all(any(f".{part}." in name for part in whole) for name in rest)
     assert all(any(f".{part}." in name for name in rest) for part in whole)
@@ -263,7 +229,7 @@ def test_the_counts_are_those_of_the_saved_weights(folder: Path, tmp_path: Path)
 def test_all_linear_adapts_every_linear_layer_but_the_head(folder: Path) -> None:
     encoder = load_tiny_encoder(folder)
     model_type = encoder.model.config.model_type
-    head = (*HEAD_MODULES[model_type], *encoder.new_modules)
+    head = (*ARCHITECTURES[model_type].head, *encoder.new_modules)
     linear = {name for name, m in encoder.model.named_modules() if isinstance(m, nn.Linear)}
     expected = {n for n in linear if not any(f".{part}." in f".{n}." for part in head)}
     assert set(find_target_modules(encoder, ("all-linear",), head)) == expected
@@ -295,13 +261,13 @@ def test_an_unknown_architecture_is_refused_with_the_linear_layers_there_are(
     known = dataclasses.replace(encoder, new_modules=())
     with pytest.raises(SettingsError, match=r"head of a newbert is not known.*--modules-to-save"):
         add_adapter(known, AdapterSettings(), seed=0)
-    config = build_lora_config(encoder, AdapterSettings(target_modules=("k_lin",)))
+    config = build_config(encoder, AdapterSettings(target_modules=("k_lin",)))
     assert set(config.modules_to_save) == {"pre_classifier", "classifier"}
 
 
 def test_modules_that_the_base_lacks_are_saved_whatever_was_asked_for(tiny_bert: Path) -> None:
     encoder = load_tiny_encoder(tiny_bert)
-    config = build_lora_config(encoder, AdapterSettings(modules_to_save=("classifier",)))
+    config = build_config(encoder, AdapterSettings(modules_to_save=("classifier",)))
     assert set(config.modules_to_save) == {"classifier", "bert.pooler.dense"}
 
 

@@ -14,6 +14,8 @@ from peft_sentiment.config.data import (
 from peft_sentiment.config.evaluation import EvaluationSettings, OutputSettings
 from peft_sentiment.config.fields import SettingField, list_setting_fields, parse_flag_value
 from peft_sentiment.config.model import (
+    LORA_METHODS,
+    METHODS,
     PACKAGED_BERT,
     PACKAGED_DISTILBERT,
     AdapterSettings,
@@ -30,6 +32,8 @@ from peft_sentiment.config.tree import (
 
 __all__ = [
     "DEFAULT_PRESET",
+    "LORA_METHODS",
+    "METHODS",
     "PACKAGED_BERT",
     "PACKAGED_DISTILBERT",
     "PACKAGED_IMDB",

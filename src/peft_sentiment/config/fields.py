@@ -26,8 +26,9 @@ class SettingField:
 
     @property
     def flag(self) -> str:
-        """Its flag on the command line."""
-        return "--" + self.name.replace("_", "-")
+        """Its flag on the command line; one entry of a table a flag, hence no plural."""
+        name = self.name.removesuffix("s") if self.kind_is_table else self.name
+        return "--" + name.replace("_", "-")
 
     @property
     def kind_is_table(self) -> bool:

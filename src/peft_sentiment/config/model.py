@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from peft_sentiment.config.requirements import require
+from peft_sentiment.config.requirements import require, require_known
+from peft_sentiment.errors import SettingsError
 
 PACKAGED_DISTILBERT = "packaged/distilbert-minilm-l6"
 PACKAGED_BERT = "packaged/minilm-l6"
@@ -11,6 +12,16 @@ PACKAGED_BERT = "packaged/minilm-l6"
 # Not pissa_niter_16 and its like: they start from a decomposition by chance, which peft draws anew
 # when it loads the adapter, so that another model comes back than was saved.
 _KNOWN_STARTS = ("gaussian", "pissa", "olora", "orthogonal")
+
+LORA_METHODS = ("lora", "rslora", "dora", "lora+", "pissa", "olora", "orthogonal", "eva")
+"""LoRA, and what it is called with one of its options."""
+
+METHODS = (
+    *LORA_METHODS, "adalora", "ia3", "vera", "loha", "lokr", "oft", "boft", "fourierft", "vblora",
+    "randlora", "hra", "ln_tuning", "prefix_tuning", "prompt_tuning", "p_tuning", "bitfit", "head",
+    "full",
+)  # fmt: skip
+"""Names that adapter.method may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +47,18 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings:
-    """The LoRA adapter; names and meanings are those of peft.LoraConfig."""
+    """The adapter; names and meanings are those of peft's config classes."""
+
+    method: str = "lora"
+    """What is trained: lora, rslora, dora, lora+, pissa, olora, orthogonal, eva, adalora, ia3,
+    vera, loha, lokr, oft, boft, fourierft, vblora, randlora, hra, ln_tuning, prefix_tuning,
+    prompt_tuning, p_tuning, bitfit (biases only), head (nothing else) or full (every weight).
+    docs/methods.md says what each is."""
 
     r: int = 16
     """Rank of the update; the adapter's size grows in proportion. When memory is short or reviews
-    are few, try 4 or 8."""
+    are few, try 4 or 8. This and the other settings with lora in their names are for LoRA only;
+    another method takes its own from method_options."""
 
     lora_alpha: int = 32
     """Scale of the update; it is multiplied by lora_alpha / r."""
@@ -73,9 +91,11 @@ class AdapterSettings:
     """Numbers of the layers to adapt, from 0; by default all."""
 
     method_options: dict[str, Any] = field(default_factory=dict)
-    """Any other argument of peft.LoraConfig, such as rank_pattern, as name=value."""
+    """Any other argument of the method's config class in peft, such as rank_pattern, as
+    name=value; docs/methods.md names the class. The flag may be repeated."""
 
     def __post_init__(self) -> None:
+        require_known(self.method, [*METHODS], f"adapter.method {self.method!r}")
         require(self.r >= 1, "adapter.r", self.r, "at least 1")
         require(self.lora_alpha >= 1, "adapter.lora_alpha", self.lora_alpha, "at least 1")
         is_share = 0 <= self.lora_dropout < 1
@@ -84,3 +104,8 @@ class AdapterSettings:
         is_known = isinstance(start, bool) or start in _KNOWN_STARTS
         needed = f"true, false, {', '.join(_KNOWN_STARTS[:-1])} or {_KNOWN_STARTS[-1]}"
         require(is_known, "adapter.init_lora_weights", start, needed)
+        if self.method in (*_KNOWN_STARTS, "eva") and start not in (True, self.method):
+            raise SettingsError(
+                f"adapter.method is {self.method!r}, but adapter.init_lora_weights is {start!r}: "
+                "an adapter has one start. Leave one of them out."
+            )

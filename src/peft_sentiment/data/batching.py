@@ -149,6 +149,16 @@ def pad_batch(
     return torch.from_numpy(batch), torch.from_numpy(mask.astype(np.int64))
 
 
+def iterate_padded_batches(
+    reviews: TokenizedReviews, size: int, pad_id: int, rng: np.random.Generator
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the reviews in an order by chance, in batches as a model takes them: ids and mask."""
+    order = rng.permutation(len(reviews))
+    for start in range(0, len(order), size):
+        ids, mask = pad_batch([reviews.token_ids[i] for i in order[start : start + size]], pad_id)
+        yield {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
+
+
 def iterate_training_steps(
     lengths: NDArray[np.int32], reviews_per_step: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:

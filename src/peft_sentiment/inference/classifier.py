@@ -14,20 +14,24 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from peft_sentiment.config import Settings, list_setting_fields, load_settings
-from peft_sentiment.data.batching import LabelledTokens, tokenize_reviews
+from peft_sentiment.data.batching import (
+    LabelledTokens,
+    iterate_padded_batches,
+    tokenize_reviews,
+)
 from peft_sentiment.errors import DataError, SettingsError, suggest
 from peft_sentiment.evaluation.prediction import predict_reviews
-from peft_sentiment.model.adapters import (
+from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base
+from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
+from peft_sentiment.model.memory import memory_advice
+from peft_sentiment.model.methods import count_virtual_tokens, get_learning_rate_ratios
+from peft_sentiment.model.precision import EncoderShape, Precision, choose_precision, pick_device
+from peft_sentiment.model.saved_adapters import (
     FORMAT_VERSION,
     AdapterMetadata,
-    add_adapter,
-    alters_base,
     load_adapter,
     save_adapter,
 )
-from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
-from peft_sentiment.model.memory import memory_advice
-from peft_sentiment.model.precision import EncoderShape, Precision, choose_precision, pick_device
 from peft_sentiment.records import Predictions, Reviews
 
 if typing.TYPE_CHECKING:
@@ -134,13 +138,27 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         shape = get_encoder_shape(self.encoder_)
         self.precision_: Precision = choose_precision(device, settings.training, shape)
-        require_length_fits(self.encoder_, settings.data.max_length)
+        extra = count_virtual_tokens(settings.adapter)
+        require_length_fits(self.encoder_, settings.data.max_length + extra)
         self.model_: nn.Module = nn.Module.to(self.encoder_.model, device)
 
-    def build_adapter(self) -> PeftModel:
-        """Put an untrained adapter on the base that `build_base` has loaded."""
+    def build_adapter(self, train: LabelledTokens) -> PeftModel:
+        """Put an untrained adapter on the base that `build_base` has loaded.
+
+        Args:
+            train: reviews it is to be trained on, which some methods start from.
+
+        Raises:
+            SettingsError: the encoder can't have the method, or peft refuses its settings.
+        """
         settings = self.settings
-        model = add_adapter(self.encoder_, settings.adapter, settings.training.seed)
+        batches = iterate_padded_batches(
+            train.reviews,
+            settings.training.per_device_train_batch_size,
+            int(self.encoder_.tokenizer.pad_token_id),
+            np.random.default_rng(settings.training.seed),
+        )
+        model = add_adapter(self.encoder_, settings.adapter, settings.training.seed, batches)
         self.model_ = model.to(self.precision_.device)
         return self.model_
 
@@ -182,7 +200,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from peft_sentiment.training.loop import TrainingRun
 
         if not isinstance(self.model_, PeftModel):
-            self.build_adapter()
+            self.build_adapter(train)
         settings = self.settings
         run = TrainingRun(
             model=self.model_,
@@ -190,6 +208,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             settings=settings.training,
             precision=self.precision_,
             pad_id=int(self.encoder_.tokenizer.pad_token_id),
+            learning_rate_ratios=get_learning_rate_ratios(settings.adapter),
         )
         with memory_advice(settings):
             yield from fit_adapter(run, validation)
@@ -240,7 +259,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             base: SentimentClassifier = clone(self)
             base.build_base(self.classes_.tolist())
             return base.predict_reviews(texts)
-        with self.model_.disable_adapter():
+        with adapter_off(self.model_):
             return self.predict_reviews(texts)
 
     def save(
@@ -276,6 +295,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             truncation=settings.data.truncation,
             versions=read_versions(),
             trained_with=None if trained_with is None else trained_with.as_tables(),
+            method=settings.adapter.method,
         )
         save_adapter(self.model_, self.encoder_, metadata, Path(folder), seen)
 
@@ -304,6 +324,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "max_length": metadata.max_length,
             "truncation": metadata.truncation,
             "seed": metadata.head_seed,
+            "method": metadata.method,
         }
         classifier.set_params(**saved)
         shape = get_encoder_shape(encoder)

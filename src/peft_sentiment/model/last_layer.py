@@ -9,7 +9,8 @@ Shapes: B reviews, T tokens, D width of the encoder, H heads.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,11 +33,37 @@ def read_first_token_only(model: PreTrainedModel) -> bool:
     forward = FIRST_TOKEN_FORWARDS.get(model.config.model_type)
     if forward is None:
         return False
-    encoder: Any = model.base_model
-    stack = encoder.transformer if model.config.model_type == "distilbert" else encoder.encoder
-    last = stack.layer[-1]
+    last = _find_last_layer(model)
     last.forward = functools.partial(forward, last)
     return True
+
+
+def read_every_token(model: PreTrainedModel) -> None:
+    """Let the model's last layer compute every token's output again, as transformers has it."""
+    if _is_known(model):
+        vars(_find_last_layer(model)).pop("forward", None)
+
+
+@contextmanager
+def reading_every_token(model: PreTrainedModel) -> Iterator[None]:
+    """Let the last layer compute every token's output in this block."""
+    was_short = "forward" in vars(_find_last_layer(model)) if _is_known(model) else False
+    read_every_token(model)
+    try:
+        yield
+    finally:
+        if was_short:
+            read_first_token_only(model)
+
+
+def _is_known(model: PreTrainedModel) -> bool:
+    return model.config.model_type in FIRST_TOKEN_FORWARDS
+
+
+def _find_last_layer(model: PreTrainedModel) -> Any:  # noqa: ANN401 - a layer of any architecture
+    encoder: Any = model.base_model
+    stack = encoder.transformer if model.config.model_type == "distilbert" else encoder.encoder
+    return stack.layer[-1]
 
 
 def _forward_distilbert(

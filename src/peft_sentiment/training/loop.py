@@ -7,9 +7,9 @@ Shapes: C labels.
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim import AdamW
 from transformers import get_linear_schedule_with_warmup
 
 from peft_sentiment.config import TrainingSettings
@@ -31,6 +30,7 @@ from peft_sentiment.training.gradients import (
     build_packed_gradients,
     can_use_packed,
 )
+from peft_sentiment.training.method_steps import begin_adalora, build_optimizer
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """torch's dtype -> Accelerate's name."""
@@ -49,6 +49,7 @@ class TrainingRun:
         precision: device and dtype.
         pad_id: token that fills up short reviews.
         clock: seconds, for the records.
+        learning_rate_ratios: part of a weight's name -> factor of its learning rate.
     """
 
     model: nn.Module
@@ -57,6 +58,7 @@ class TrainingRun:
     precision: Precision
     pad_id: int
     clock: Callable[[], float] = time.perf_counter
+    learning_rate_ratios: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def reviews_per_step(self) -> int:
@@ -97,7 +99,8 @@ def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
     settings = run.settings
     label_weights = compute_label_weights(run.train, settings.class_weights)
     trained = [weight for weight in run.model.parameters() if weight.requires_grad]
-    optimizer = AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = build_optimizer(run.model, settings, run.learning_rate_ratios)
+    adalora = begin_adalora(run.model, run.steps)
     schedule = get_linear_schedule_with_warmup(optimizer, run.warmup_steps, run.steps)
     torch.manual_seed(settings.seed)
     with (
@@ -111,6 +114,8 @@ def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
             loss = source.compute(chosen, step)
             learning_rate = schedule.get_last_lr()[0]
             require_finite("loss", loss, step, learning_rate)
+            if adalora is not None:
+                adalora.add_penalty(accelerator.backward)
             grad_norm = float(
                 accelerator.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
             )
@@ -118,6 +123,8 @@ def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
                 require_finite("gradient", grad_norm, step, learning_rate)
             stepper.step()
             schedule.step()
+            if adalora is not None:
+                adalora.allocate(step)
             stepper.zero_grad()
             yield StepRecord(
                 step=step,

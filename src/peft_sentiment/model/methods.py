@@ -1,0 +1,415 @@
+"""Methods of parameter-efficient fine-tuning: which `peft` config each gets, and what it can't do.
+
+Every method, full fine-tuning included, becomes a `peft` model, so that all of them are saved,
+loaded and turned off in the same way, by us and by plain `peft`.
+"""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import peft
+from peft import PeftConfig, TaskType
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from transformers.pytorch_utils import Conv1D
+
+from peft_sentiment.config import LORA_METHODS, AdapterSettings
+from peft_sentiment.errors import SettingsError, suggest
+from peft_sentiment.model.architectures import (
+    ends_with,
+    find_architecture,
+    find_feedforward_modules,
+    find_head_modules,
+    find_norms,
+    find_target_modules,
+    is_inside,
+    is_linear,
+)
+from peft_sentiment.model.encoder import Encoder
+
+FIXED_OPTIONS = (
+    "task_type", "peft_type", "base_model_name_or_path", "revision", "inference_mode",
+    "auto_mapping", "peft_version", "feedforward_modules", "total_step",
+)  # fmt: skip
+"""Arguments of peft's config classes that are not a user's to choose."""
+
+SHARED_SETTINGS = ("target_modules", "modules_to_save", "bias", "layers_to_transform")
+"""Settings that are meant for any method whose config class has an argument of that name."""
+
+ADALORA_SETTINGS = ("lora_alpha", "lora_dropout")
+
+VIRTUAL_TOKENS = 20
+"""Tokens that are learnt in front of a review, where the user names no other number."""
+
+LONGEST_VECTOR = 256
+"""peft's own length of VB-LoRA's vectors; a divisor of it where it does not divide the layers."""
+
+Arguments = dict[str, Any]
+"""Arguments of a config class of peft."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        config_class: of peft.
+        trains: what is trained besides the head, in words.
+        can_merge: whether it can be computed into the base's own weights.
+        quantized: whether it works on a base of 4 or 8 bits.
+        needs_torch_linear: whether peft has it for `nn.Linear` only, not for GPT-2's layers.
+        arguments: further arguments of the config class, made for an encoder.
+        refuse: says why an encoder can't have it, or None.
+    """
+
+    config_class: type[PeftConfig]
+    trains: str
+    can_merge: bool = True
+    quantized: bool = False
+    needs_torch_linear: bool = False
+    arguments: Callable[[Encoder, tuple[str, ...]], Arguments] = field(
+        default=lambda _encoder, _head: {}
+    )
+    refuse: Callable[[Encoder], str | None] = field(default=lambda _encoder: None)
+
+
+def build_config(encoder: Encoder, settings: AdapterSettings) -> PeftConfig:
+    """Return peft's configuration for these settings and this encoder.
+
+    Raises:
+        SettingsError: the method is not for this encoder, an option is not the method's, the
+            target modules are unknown or not in the model, or peft refuses the settings.
+    """
+    method = METHODS[settings.method]
+    known = {item.name for item in dataclasses.fields(method.config_class)}
+    require_possible(encoder, settings)
+    _require_known_options(settings, known)
+    head = find_head_modules(encoder, settings.modules_to_save)
+    values: Arguments = {
+        "task_type": TaskType.SEQ_CLS,
+        "modules_to_save": list(head),
+        "base_model_name_or_path": _name_base(encoder),
+        "revision": encoder.revision,
+        **_read_settings(settings, known),
+    }
+    if "target_modules" in known:
+        values["target_modules"] = list(find_target_modules(encoder, settings.target_modules, head))
+    given = {} if settings.target_modules is None else {"target_modules": values["target_modules"]}
+    values |= method.arguments(encoder, head) | given | settings.method_options
+    values.pop(LORAPLUS_RATIO, None)
+    if "fan_in_fan_out" in known:
+        values["fan_in_fan_out"] = _is_transposed(encoder, values.get("target_modules"))
+    with peft_settings_errors():
+        return method.config_class(**values)
+
+
+def require_possible(encoder: Encoder, settings: AdapterSettings) -> None:
+    """Check that an encoder can have a method, before any time is spent on it.
+
+    Raises:
+        SettingsError: it can't, with the reason.
+    """
+    method = METHODS[settings.method]
+    reason = method.refuse(encoder)
+    if method.needs_torch_linear and any(isinstance(m, Conv1D) for m in encoder.model.modules()):
+        reason = "peft has it for torch's linear layers only, and these are transposed"
+    if not method.quantized and getattr(encoder.model, "is_quantized", False):
+        reason = "peft can't compute it on a base of 4 or 8 bits"
+    if reason is not None:
+        raise SettingsError(
+            f"adapter.method is {settings.method!r}, which a {encoder.model.config.model_type} "
+            f"can't have: {reason}. Choose another method, such as lora, with --method."
+        )
+
+
+def get_learning_rate_ratios(settings: AdapterSettings) -> dict[str, float]:
+    """Return part of a weight's name -> factor of its learning rate; empty but for LoRA+.
+
+    Source: Hayou et al., LoRA+: Efficient Low Rank Adaptation of Large Models, 2024.
+    """
+    if settings.method != "lora+":
+        return {}
+    ratio = settings.method_options.get(LORAPLUS_RATIO, DEFAULT_LORAPLUS_RATIO)
+    if not isinstance(ratio, int | float) or not 0 < ratio < math.inf:
+        raise SettingsError(
+            f"adapter.method_options.{LORAPLUS_RATIO} is {ratio!r}, but must be a number above 0."
+        )
+    return {".lora_B.": float(ratio)}
+
+
+def count_virtual_tokens(settings: AdapterSettings) -> int:
+    """Return how many places of the encoder a method takes in front of each review."""
+    if settings.method not in ("prompt_tuning", "p_tuning"):
+        return 0
+    return int(settings.method_options.get("num_virtual_tokens", VIRTUAL_TOKENS))
+
+
+@contextmanager
+def peft_settings_errors() -> Iterator[None]:
+    """Turn what peft raises for settings that do not go together into our error.
+
+    Raises:
+        SettingsError: peft has refused something in the block.
+    """
+    try:
+        yield
+    except (
+        ValueError, TypeError, AttributeError, KeyError, ImportError, NotImplementedError,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise SettingsError(
+            f"adapter: peft refuses these settings: {reason}. "
+            "Correct what the message names, or leave it out."
+        ) from error
+
+
+def _name_base(encoder: Encoder) -> str:
+    """Return what plain peft finds the base by: for a packaged one, its folder on this machine."""
+    return str(encoder.folder) if encoder.name.startswith("packaged/") else encoder.name
+
+
+def _read_settings(settings: AdapterSettings, known: set[str]) -> Arguments:
+    """Return the values of the settings that a method's config class has.
+
+    Raises:
+        SettingsError: a setting meant for any method is set, but this one does not have it.
+    """
+    names = [name for name in SHARED_SETTINGS if name in ("bias", "layers_to_transform")]
+    if settings.method in LORA_METHODS:
+        names += [n for n in LORA_NAMES if n in known]
+    elif settings.method == "adalora":
+        names += ADALORA_SETTINGS
+    values = {name: getattr(settings, name) for name in names}
+    for name, nothing in (("bias", "none"), ("layers_to_transform", None)):
+        if values[name] == nothing:
+            values.pop(name)
+        elif name not in known or settings.method in ("head", "bitfit", "full"):
+            raise SettingsError(
+                f"adapter.{name} is {values[name]!r}, but the method {settings.method} has no such "
+                "choice. Leave it out."
+            )
+    if "layers_to_transform" in values:
+        values["layers_to_transform"] = list(values["layers_to_transform"])
+    return values | STARTS.get(settings.method, {})
+
+
+def _require_known_options(settings: AdapterSettings, known: set[str]) -> None:
+    own = {item.name for item in dataclasses.fields(AdapterSettings)} - {"method"}
+    if settings.method not in LORA_METHODS:
+        own -= set(LORA_NAMES) - (set(ADALORA_SETTINGS) if settings.method == "adalora" else set())
+    extra = {LORAPLUS_RATIO} if settings.method == "lora+" else set()
+    title = METHODS[settings.method].config_class.__name__
+    for name in settings.method_options:
+        where = f"adapter.method_options.{name}"
+        if name in FIXED_OPTIONS or name in STARTS.get(settings.method, {}):
+            raise SettingsError(
+                f"{where} is not yours to choose: it follows from the method, the task and the "
+                "base. Leave it out."
+            )
+        if name in own:
+            raise SettingsError(f"{where} is a setting of its own; set adapter.{name}.")
+        if name not in known | extra:
+            choices = sorted((known | extra) - set(FIXED_OPTIONS) - own)
+            raise SettingsError(
+                f"{where} is no argument of peft.{title}. " + suggest(name, choices)
+            )
+
+
+def _is_transposed(encoder: Encoder, targets: Any) -> bool:  # noqa: ANN401 - a list or a text
+    if not isinstance(targets, list):
+        return False
+    return any(
+        isinstance(module, Conv1D) and any(ends_with(name, target) for target in targets)
+        for name, module in encoder.model.named_modules()
+    )
+
+
+def _target_keys(encoder: Encoder, _head: tuple[str, ...]) -> Arguments:
+    """Return what IA3 scales: keys, values, and the feed-forward part's second layer's input."""
+    architecture, feedforward = find_architecture(encoder), list(find_feedforward_modules(encoder))
+    if architecture is None:
+        return {"feedforward_modules": []}
+    return {
+        "target_modules": [*architecture.keys, *feedforward],
+        "feedforward_modules": feedforward,
+    }
+
+
+def _target_norms(encoder: Encoder, head: tuple[str, ...]) -> Arguments:
+    return {"target_modules": list(find_norms(encoder, head))}
+
+
+def _target_nothing(_encoder: Encoder, _head: tuple[str, ...]) -> Arguments:
+    return {"target_modules": DUMMY_TARGET_MODULES}
+
+
+def _target_body(encoder: Encoder, head: tuple[str, ...]) -> Arguments:
+    """Return the whole encoder, and those parts of the head that are not in it."""
+    body = encoder.model.base_model_prefix
+    outside = [name for name in head if not name.startswith(f"{body}.")]
+    return {"target_modules": DUMMY_TARGET_MODULES, "modules_to_save": [body, *outside]}
+
+
+def _fit_vectors(encoder: Encoder, head: tuple[str, ...]) -> Arguments:
+    """Return the longest vectors up to peft's 256 that divide every layer's inputs and outputs."""
+    sizes = [
+        size
+        for name, module in encoder.model.named_modules()
+        if is_linear(module) and not is_inside(name, head)
+        for size in module.weight.shape
+    ]
+    common = math.gcd(*sizes)
+    longest = max(n for n in range(1, LONGEST_VECTOR + 1) if common % n == 0)
+    return {"vector_length": longest}
+
+
+def _size_prompts(encoder: Encoder, _head: tuple[str, ...]) -> Arguments:
+    """Return what peft does not find in every config: the size of a token."""
+    config: Any = encoder.model.config
+    embeddings: Any = encoder.model.get_input_embeddings()
+    return {
+        "num_virtual_tokens": VIRTUAL_TOKENS,
+        "token_dim": int(embeddings.embedding_dim),
+        "num_layers": int(config.num_hidden_layers),
+        "num_attention_heads": int(config.num_attention_heads),
+    }
+
+
+def _size_prefix(encoder: Encoder, head: tuple[str, ...]) -> Arguments:
+    config: Any = encoder.model.config
+    return _size_prompts(encoder, head) | {"token_dim": int(config.hidden_size)}
+
+
+def _refuse_without_biases(encoder: Encoder) -> str | None:
+    body = encoder.model.base_model.named_parameters()
+    has_biases = any(name.endswith("bias") and "pooler" not in name for name, _ in body)
+    return None if has_biases else "its encoder has no biases"
+
+
+def _refuse_without_past(encoder: Encoder) -> str | None:
+    forwards = (encoder.model.forward, encoder.model.base_model.forward)
+    takes = any("past_key_values" in inspect.signature(forward).parameters for forward in forwards)
+    return None if takes else "it takes no keys and values from outside, as a prefix would be"
+
+
+def _refuse_decoder(encoder: Encoder) -> str | None:
+    architecture = find_architecture(encoder)
+    if architecture is None or not architecture.is_decoder:
+        return None
+    return "its head reads the last token, which it can't tell from padding behind learnt tokens"
+
+
+MANY_STEPS = 10**9
+
+LORAPLUS_RATIO = "loraplus_lr_ratio"
+"""Option of lora+: the learning rate of B over that of A; peft's name for it."""
+
+DEFAULT_LORAPLUS_RATIO = 16.0
+
+LORA_NAMES = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights")
+
+STARTS: Mapping[str, Arguments] = {
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    **{name: {"init_lora_weights": name} for name in ("pissa", "olora", "orthogonal", "eva")},
+}
+"""Method -> the arguments of LoRA that it stands for."""
+
+_LOW_RANK = "A and B of a low-rank update of query and value"
+_FREE = "nothing"
+
+METHODS: Mapping[str, Method] = {
+    "lora": Method(peft.LoraConfig, _LOW_RANK, quantized=True),
+    "rslora": Method(peft.LoraConfig, f"{_LOW_RANK}, scaled by 1 / sqrt(r)", quantized=True),
+    "dora": Method(peft.LoraConfig, f"{_LOW_RANK}, and each output's size apart", quantized=True),
+    "lora+": Method(peft.LoraConfig, f"{_LOW_RANK}, B with a larger learning rate", quantized=True),
+    "pissa": Method(peft.LoraConfig, f"{_LOW_RANK}, begun at the weights' principal parts"),
+    "olora": Method(peft.LoraConfig, f"{_LOW_RANK}, begun at a QR decomposition of the weights"),
+    "orthogonal": Method(peft.LoraConfig, f"{_LOW_RANK}, begun orthogonal", quantized=True),
+    "eva": Method(
+        peft.LoraConfig,
+        f"{_LOW_RANK}, begun at the principal parts of what the layers read of the training "
+        "reviews, and ranks shared out by them",
+        quantized=True,
+        arguments=lambda _encoder, _head: {"eva_config": peft.EvaConfig()},
+    ),
+    "adalora": Method(
+        peft.AdaLoraConfig,
+        "an update in the form of a singular value decomposition, whose ranks are shared out "
+        "while training",
+        quantized=True,
+        # Training puts in its own number of steps, which is not known yet.
+        arguments=lambda _encoder, _head: {"total_step": MANY_STEPS},
+    ),
+    "ia3": Method(
+        peft.IA3Config,
+        "a factor for each key, value and inner feature of the feed-forward part",
+        quantized=True,
+        arguments=_target_keys,
+    ),
+    "vera": Method(
+        peft.VeraConfig, "two vectors a layer around a frozen random update", quantized=True
+    ),
+    "loha": Method(
+        peft.LoHaConfig, "the elementwise product of two low-rank updates", needs_torch_linear=True
+    ),
+    "lokr": Method(
+        peft.LoKrConfig, "the Kronecker product of small matrices", needs_torch_linear=True
+    ),
+    "oft": Method(
+        peft.OFTConfig, "a rotation of each layer's inputs, in blocks", needs_torch_linear=True
+    ),
+    "boft": Method(
+        peft.BOFTConfig, "the same as a product of sparse rotations", needs_torch_linear=True
+    ),
+    "fourierft": Method(peft.FourierFTConfig, "some Fourier coefficients of the update"),
+    "vblora": Method(
+        peft.VBLoRAConfig,
+        "a bank of vectors that all layers share, and which of them make up A and B",
+        arguments=_fit_vectors,
+    ),
+    "randlora": Method(
+        peft.RandLoraConfig, "factors of a sum of frozen random updates", quantized=True
+    ),
+    "hra": Method(peft.HRAConfig, "a chain of Householder reflections", needs_torch_linear=True),
+    "ln_tuning": Method(
+        peft.LNTuningConfig, "the norms of the encoder", quantized=True, arguments=_target_norms
+    ),
+    "prefix_tuning": Method(
+        peft.PrefixTuningConfig,
+        "keys and values put in front of each layer's own",
+        can_merge=False,
+        quantized=True,
+        arguments=_size_prefix,
+        refuse=_refuse_without_past,
+    ),
+    "prompt_tuning": Method(
+        peft.PromptTuningConfig,
+        "embeddings put in front of each review",
+        can_merge=False,
+        quantized=True,
+        arguments=_size_prompts,
+        refuse=_refuse_decoder,
+    ),
+    "p_tuning": Method(
+        peft.PromptEncoderConfig,
+        "the same, made by a small network while training",
+        can_merge=False,
+        quantized=True,
+        arguments=_size_prompts,
+        refuse=_refuse_decoder,
+    ),
+    "bitfit": Method(
+        peft.LoraConfig,
+        "the biases of the encoder",
+        arguments=lambda encoder, head: _target_nothing(encoder, head) | {"bias": "all"},
+        refuse=_refuse_without_biases,
+    ),
+    "head": Method(peft.LoraConfig, _FREE, quantized=True, arguments=_target_nothing),
+    "full": Method(peft.LoraConfig, "every weight of the encoder", arguments=_target_body),
+}
+"""Name of a method, as --method takes it -> what is known of it."""

@@ -1,0 +1,252 @@
+"""Adapters on disk: written by `peft`, our own metadata beside them, and checked when loaded."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from peft_sentiment.config import ModelSettings
+from peft_sentiment.errors import AdapterError, OutputError
+from peft_sentiment.files import replacing_folder
+from peft_sentiment.model.adapters import prepare_base, quiet_peft, settle_ranks
+from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder
+from peft_sentiment.records import build_record
+
+METADATA_FILE = "peft_sentiment.json"
+FORMAT_VERSION = 1
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", METADATA_FILE)
+SEEN_FILE = "seen_reviews.safetensors"
+"""Fingerprints of the reviews that the adapter was trained and validated on, where known."""
+
+
+@dataclass(frozen=True)
+class AdapterMetadata:
+    """What is needed to score text and does not stand in peft's own file.
+
+    Attributes:
+        base_name: the base as it was asked for when training.
+        base_revision: its revision, of a model on the hub.
+        base_sha256: fingerprint of the base's weights.
+        head_seed: seed of the untrained head, so that the base can be compared with again.
+        label_names: label of each logit.
+        label_type: `str`, or `int` where the labels were whole numbers.
+        max_length: tokens read of a review.
+        truncation: which part of a longer review they are.
+        trained_with: settings of the run that trained it, section -> name -> value.
+        method: how it was trained; a name that --method takes.
+    """
+
+    format_version: int
+    base_name: str
+    base_revision: str | None
+    base_sha256: str
+    head_seed: int
+    label_names: tuple[str, ...]
+    label_type: str
+    max_length: int
+    truncation: str
+    versions: dict[str, str]
+    trained_with: dict[str, dict[str, Any]] | None
+    method: str = "lora"
+
+
+def save_adapter(
+    model: PeftModel,
+    encoder: Encoder,
+    metadata: AdapterMetadata,
+    folder: Path,
+    seen: NDArray[np.uint64] | None = None,
+) -> None:
+    """Write adapter, head, tokenizer and metadata; what stands there is kept until all is written.
+
+    Args:
+        model: with its adapter.
+        encoder: its base and tokenizer.
+        metadata: what else is needed to score text.
+        folder: replaced as a whole.
+        seen: fingerprints of the reviews it was trained and validated on, where known.
+
+    Raises:
+        OutputError: the folder can't be written, or holds something that is not ours.
+    """
+    require_replaceable(folder)
+    config: Any = model.peft_config["default"]
+    # peft appends its own names for heads each time a model is wrapped or loaded.
+    config.modules_to_save = list(dict.fromkeys(config.modules_to_save))
+    settle_ranks(model)
+    with replacing_folder(folder) as draft:
+        model.save_pretrained(str(draft), save_embedding_layers=False)
+        encoder.tokenizer.save_pretrained(str(draft))
+        (draft / "README.md").unlink(missing_ok=True)
+        text = json.dumps(dataclasses.asdict(metadata), indent=2, ensure_ascii=False)
+        (draft / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+        if seen is not None:
+            save_file({"fingerprints": seen}, draft / SEEN_FILE)
+
+
+def load_seen(folder: Path) -> NDArray[np.uint64] | None:
+    """Return the fingerprints of the reviews that an adapter has seen, or None where unknown.
+
+    Raises:
+        AdapterError: the file is damaged.
+    """
+    if not (folder / SEEN_FILE).is_file():
+        return None
+    with _adapter_errors(folder):
+        fingerprints: NDArray[np.uint64] = load_file(folder / SEEN_FILE)["fingerprints"]
+    return fingerprints
+
+
+def require_replaceable(folder: Path) -> None:
+    """Check that an adapter may take a folder's place: nothing is lost but an older adapter.
+
+    Raises:
+        OutputError: there is a file, or a folder with something else in it.
+    """
+    names = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+    known = (*ADAPTER_FILES, SEEN_FILE, *TOKENIZER_FILES_READ)
+    foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in known)]
+    is_adapter = not foreign and any(name in ADAPTER_FILES for name in names)
+    is_free = not folder.exists() or (folder.is_dir() and not names)
+    if is_adapter or is_free:
+        return
+    found = f"it holds {foreign[0]}, which is no part of" if foreign else "what is there is not"
+    raise OutputError(
+        f"{folder}: {found} an adapter, and would be replaced. "
+        "Name another folder with --adapter-dir, or move it away."
+    )
+
+
+def load_metadata(folder: Path) -> AdapterMetadata:
+    """Read what a saved adapter needs besides peft's own files.
+
+    Raises:
+        AdapterError: the folder lacks a file, or the metadata is not readable.
+    """
+    missing = [name for name in ADAPTER_FILES if not (folder / name).is_file()]
+    if not folder.is_dir():
+        raise AdapterError(
+            f"{folder}: no such adapter folder. Train one with: peft-sentiment run, "
+            "or name the folder that a training has written."
+        )
+    if missing:
+        raise AdapterError(
+            f"{folder}: the adapter is not whole; it lacks {', '.join(missing)}. "
+            "Copy the folder again with all its files, or train the adapter again."
+        )
+    try:
+        values = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        values.setdefault("method", "lora")  # adapters of before there were others
+        if values["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format {values['format_version']}, needed is {FORMAT_VERSION}")
+        metadata: AdapterMetadata = build_record(AdapterMetadata, values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AdapterError(
+            f"{folder / METADATA_FILE}: not readable ({type(error).__name__}: {error}). "
+            "Copy the folder again, or train the adapter again."
+        ) from error
+    return metadata
+
+
+def load_adapter(
+    folder: Path, settings: ModelSettings, base_name: str | None = None
+) -> tuple[PeftModel, Encoder, AdapterMetadata]:
+    """Load a saved adapter onto its base, and check that all of it has arrived.
+
+    Args:
+        folder: written by `save_adapter`.
+        settings: how the base is loaded; its name and revision are replaced by the saved ones.
+        base_name: where the same base is on this machine, if not under its saved name.
+
+    Raises:
+        AdapterError: the folder is incomplete or corrupt, or the base is another one.
+        ModelError, HubError: the base can't be loaded.
+    """
+    metadata = load_metadata(folder)
+    base = dataclasses.replace(
+        settings,
+        model_name_or_path=base_name or metadata.base_name,
+        model_revision=None if base_name else metadata.base_revision,
+    )
+    saved = _read_adapter_shapes(folder)
+    encoder = load_encoder(base, metadata.label_names, metadata.head_seed)
+    _require_same_base(folder, metadata, encoder)
+    with _adapter_errors(folder), quiet_peft():
+        config = PeftConfig.from_pretrained(str(folder))
+        prepare_base(encoder, config)
+        # peft looks the base up by this name, on the hub if it is no folder here.
+        config.base_model_name_or_path = str(encoder.folder)
+        model = PeftModel.from_pretrained(encoder.model, str(folder), config=config)
+    _require_all_loaded(folder, saved, model)
+    with _adapter_errors(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    _require_same_tokenizer(folder, tokenizer, encoder.tokenizer)
+    return model.eval(), dataclasses.replace(encoder, tokenizer=tokenizer), metadata
+
+
+def _read_adapter_shapes(folder: Path) -> dict[str, list[int]]:
+    with (
+        _adapter_errors(folder),
+        safe_open(folder / "adapter_model.safetensors", framework="pt") as file,
+    ):
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+
+
+def _require_same_base(folder: Path, metadata: AdapterMetadata, encoder: Encoder) -> None:
+    if encoder.sha256 != metadata.base_sha256:
+        raise AdapterError(
+            f"{folder}: the adapter was made for {metadata.base_name} "
+            f"(weights {metadata.base_sha256[:12]}), but {encoder.name} has other weights "
+            f"({encoder.sha256[:12]}). Name the right base with --model-name-or-path."
+        )
+
+
+def _require_all_loaded(folder: Path, saved: Mapping[str, list[int]], model: PeftModel) -> None:
+    """A weight that the file lacks would stay at random: peft only warns of it, we refuse."""
+    needed = {name: list(w.shape) for name, w in get_peft_model_state_dict(model).items()}
+    wrong = sorted(
+        name for name in saved.keys() | needed.keys() if saved.get(name) != needed.get(name)
+    )
+    if wrong:
+        raise AdapterError(
+            f"{folder}: {len(wrong)} weights of the adapter do not fit its base, {wrong[0]} "
+            "among them. Copy the folder again, or train the adapter again."
+        )
+
+
+def _require_same_tokenizer(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, of_base: PreTrainedTokenizerBase
+) -> None:
+    """A tokenizer that lacks a file is loaded with other tokens, without a word of warning."""
+    is_same = tokenizer.get_vocab() == of_base.get_vocab()
+    if not is_same or tokenizer.pad_token_id != of_base.pad_token_id:
+        raise AdapterError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens that are not the "
+            f"{len(of_base)} of its base; tokenizer.json or tokenizer_config.json is missing or "
+            "damaged. Copy the folder again with all its files, or train the adapter again."
+        )
+
+
+@contextmanager
+def _adapter_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (
+        SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
+    ) as error:  # fmt: skip
+        first_line = str(error).strip().split("\n")[0].rstrip(".")
+        raise AdapterError(
+            f"{folder}: the adapter is corrupt or made for another base ({first_line}). "
+            "Copy the folder again, or train the adapter again."
+        ) from error
