@@ -92,7 +92,7 @@ def test_settings_can_be_set_and_read(tiny_distilbert: Path) -> None:
     assert (classifier.r, classifier.get_params()["truncation"]) == (2, "head")
     assert classifier.settings.adapter.r == 2
     assert classifier.settings.data.truncation == "head"
-    assert "r=2" in classifier.__repr__(N_CHAR_MAX=10_000)
+    assert "bf16=False" in repr(classifier)
     with pytest.raises(ValueError, match="nonsense"):
         classifier.set_params(nonsense=1)
 
