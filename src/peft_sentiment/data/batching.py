@@ -48,6 +48,10 @@ class TokenizedReviews:
         """(N,), tokens of each review."""
         return np.fromiter(map(len, self.token_ids), np.int32, len(self))
 
+    def take(self, places: NDArray[np.int64]) -> "TokenizedReviews":
+        """Return the reviews at these places, in this order."""
+        return TokenizedReviews([self.token_ids[i] for i in places], self.is_cut[places])
+
 
 @dataclass(frozen=True)
 class LabelledTokens:
