@@ -124,6 +124,7 @@ VALUES_BY_NAME = {
     "class_weights": "balanced",
     "metric_for_best_model": "f1",
     "bootstrap_samples": "100",
+    "baselines": "none",
 }
 
 

@@ -190,6 +190,9 @@ NONSENSE: list[tuple[str, object]] = [
     ("confidence_level", 0.0),
     ("confidence_level", 1.0),
     ("bootstrap_samples", 99),
+    ("baselines", "bayes"),
+    ("baselines", "tfidf,none"),
+    ("baselines", "tfidf,tfidf"),
 ]
 
 

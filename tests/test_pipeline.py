@@ -75,10 +75,34 @@ def test_a_run_leaves_results_that_follow_the_contract(settings: Settings) -> No
 
 def test_stored_predictions_give_the_stored_scores(settings: Settings) -> None:
     results, _ = run(settings)
-    for name in ("base", "peft"):
+    for name in ("base", "majority", "tfidf", "probe", "peft"):
         path = Path(settings.output.output_dir) / "predictions" / f"{name}.parquet"
         reviews, predictions = load_predictions(path)
         assert compute_scores(reviews.labels, predictions, 0.95) == results.models[name]
+
+
+def test_baselines_are_measured_on_the_same_reviews_and_shown_beside_the_others(
+    settings: Settings,
+) -> None:
+    results, shown = run(settings)
+    assert list(results.models) == ["base", "majority", "tfidf", "probe", "peft"]
+    folder = Path(settings.output.output_dir) / "predictions"
+    texts = [load_predictions(folder / f"{name}.parquet")[0].texts for name in results.models]
+    assert all(of_model == texts[0] for of_model in texts)
+    for title in ("Majority", "TF-IDF", "Linear probe"):
+        assert f"{title}: accuracy" in shown.partition("Part 2")[0]
+        assert title in shown.partition("Part 3")[2]
+    assert results.models["tfidf"].accuracy > 0.9
+
+
+def test_baselines_do_not_change_what_is_trained(settings: Settings) -> None:
+    with_all, _ = run(settings)
+    without = settings.updated({"evaluation": {"baselines": "none"}}, "test")
+    alone, shown = run(without)
+    assert list(alone.models) == ["base", "peft"]
+    assert "TF-IDF" not in shown
+    assert alone.training.final_loss == with_all.training.final_loss
+    assert alone.models["peft"].confusion == with_all.models["peft"].confusion
 
 
 def test_the_stored_adapter_predicts_what_was_measured(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.pairs import compare_pairs
 from peft_sentiment.evaluation.storage import save_predictions
 from peft_sentiment.files import require_writable_folder, write_text
+from peft_sentiment.inference.baselines import predict_baselines
 from peft_sentiment.inference.classifier import SentimentClassifier, read_versions
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
@@ -42,6 +43,7 @@ from peft_sentiment.records import (
 )
 from peft_sentiment.reporting.console import (
     TrainingProgress,
+    name_model,
     show_cache,
     show_comparison,
     show_confusion,
@@ -109,11 +111,13 @@ def run_pipeline(settings: Settings, console: Console) -> Results:
     show_heading(console, 1, "The foundation model")
     foundation = load_foundation(run)
     base = score_model(run, foundation, "Base")
+    baselines = score_baselines(run, foundation)
     show_heading(console, 2, "PEFT configuration and training")
     training = train_adapter(run, foundation)
     peft = score_model(run, foundation, "PEFT")
-    results = compare_models(run, foundation, training, {"base": base, "peft": peft})
-    store_run(settings, foundation, training, {"base": base, "peft": peft}, results)
+    predictions = {"base": base, **baselines, "peft": peft}
+    results = compare_models(run, foundation, training, predictions)
+    store_run(settings, foundation, training, predictions, results)
     show_heading(console, 3, "Performance comparison")
     show_results(run, results)
     show_heading(console, 4, "Demonstration")
@@ -186,6 +190,21 @@ def score_model(run: Run, foundation: Foundation, title: str) -> Predictions:
     level = run.settings.evaluation.confidence_level
     show_scores(run.console, title, compute_scores(test.labels, predictions, level))
     return predictions
+
+
+def score_baselines(run: Run, foundation: Foundation) -> dict[str, Predictions]:
+    """Measure the baselines that the settings name on the test reviews, and show how well."""
+    evaluation, splits = run.settings.evaluation, foundation.splits
+    found: dict[str, Predictions] = {}
+    computed = predict_baselines(
+        evaluation.chosen_baselines, foundation.classifier, splits, foundation.train
+    )
+    with run.console.status("Measuring the baselines"):
+        for name, predictions in computed:
+            found[name] = predictions
+            scores = compute_scores(splits.test.labels, predictions, evaluation.confidence_level)
+            show_scores(run.console, name_model(name), scores)
+    return found
 
 
 def train_adapter(run: Run, foundation: Foundation) -> Training:

@@ -15,7 +15,7 @@ from peft_sentiment.commands.flags import (
     build_console,
     list_settings,
 )
-from peft_sentiment.config import list_setting_fields, load_settings
+from peft_sentiment.config import load_settings
 
 
 def add_evaluate(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
@@ -36,7 +36,7 @@ def add_compare(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
         metavar="RUN",
         help="output folders; one shows its own comparison (default: peft_model_output)",
     )
-    add_setting_flags(parser, [i for i in list_setting_fields() if i.section == "evaluation"])
+    add_setting_flags(parser, list_settings("confidence_level", "bootstrap_samples"))
 
 
 def add_predict(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself

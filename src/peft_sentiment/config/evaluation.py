@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from peft_sentiment.config.requirements import require
 
+BASELINES = ("majority", "tfidf", "probe")
+"""What can be measured beside base and PEFT model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
@@ -15,11 +18,25 @@ class EvaluationSettings:
     bootstrap_samples: int = 5000
     """Resamples of the test reviews behind the interval of the improvement."""
 
+    baselines: tuple[str, ...] = BASELINES
+    """What run measures beside base and PEFT model, on the same reviews: majority (the most
+    frequent label), tfidf (word counts with logistic regression), probe (logistic regression on
+    the frozen encoder's mean states); or none."""
+
     def __post_init__(self) -> None:
         level = self.confidence_level
         require(0 < level < 1, "evaluation.confidence_level", level, "between 0 and 1")
         samples = self.bootstrap_samples
         require(samples >= 100, "evaluation.bootstrap_samples", samples, "at least 100")
+        chosen = self.chosen_baselines
+        is_known = len(set(chosen)) == len(chosen) and set(chosen) <= set(BASELINES)
+        needed = f"none, or some of {', '.join(BASELINES)}, each once"
+        require(is_known, "evaluation.baselines", ",".join(self.baselines), needed)
+
+    @property
+    def chosen_baselines(self) -> tuple[str, ...]:
+        """The names of the baselines, with none meaning no name."""
+        return () if self.baselines == ("none",) else self.baselines
 
 
 @dataclass(frozen=True, kw_only=True)

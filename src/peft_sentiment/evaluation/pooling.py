@@ -47,7 +47,7 @@ def pool_reviews(
         batch_size: reviews in memory at once.
         precision: device and dtype.
     """
-    batches = []
+    batches: list[PooledBatch] = []
     with evaluation_mode(model):
         if precision.device.type == "cpu" and can_score_packed(model):
             batches += _iterate_packed(model, reviews, batch_size, precision)
@@ -81,7 +81,7 @@ def pool_packed(packed: PackedModel, reviews: PackedReviews, workspace: Workspac
         x, _ = layer.push(x, groups, packed.choose_form, workspace, Tape())
         workspace.release()
     real = x[: sum(reviews.lengths)].float()
-    return torch.stack([part.mean(0) for part in real.split(list(reviews.lengths))])
+    return torch.stack([part.mean(0) for part in torch.split(real, list(reviews.lengths))])
 
 
 def _iterate_padded(

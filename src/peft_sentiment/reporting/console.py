@@ -42,6 +42,15 @@ PARTS = 4
 WIDEST_CONFUSION = 8
 """Labels up to which a confusion table is readable in a terminal."""
 
+TITLES = {
+    "base": "Base",
+    "majority": "Majority",
+    "tfidf": "TF-IDF",
+    "probe": "Linear probe",
+    "peft": "PEFT",
+}
+"""Name in results.json -> as it is shown."""
+
 DemoRow = tuple[str, str, float, str, float]
 """Review, label and confidence of the PEFT model, label and confidence of the base model."""
 
@@ -385,8 +394,13 @@ def _describe_certainty(
         )
 
 
+def name_model(name: str) -> str:
+    """Return a model's name as it is shown; one that is not of our own is shown as it is."""
+    return TITLES.get(name, name)
+
+
 def _title(console: Console, name: str) -> str:
-    return {"base": "Base", "peft": "PEFT"}.get(name) or clean(console, name)
+    return clean(console, name_model(name))
 
 
 def say(console: Console, words: str) -> None:

@@ -6,15 +6,13 @@ from rich.console import Console
 from rich.text import Text
 
 from peft_sentiment.records import PairComparison
-from peft_sentiment.reporting.console import build_table, clean, say
+from peft_sentiment.reporting.console import build_table, clean, name_model, say
 from peft_sentiment.reporting.numbers import (
     as_count,
     as_p_value,
     as_points,
     as_signed_points,
 )
-
-TITLES = {"base": "Base", "peft": "PEFT"}
 
 
 def show_pairs(console: Console, pairs: Sequence[PairComparison], confidence_level: float) -> None:
@@ -41,11 +39,6 @@ def show_pairs(console: Console, pairs: Sequence[PairComparison], confidence_lev
 def name_pair(pair: PairComparison) -> str:
     """Return what is compared with what, such as "PEFT against Base"."""
     return f"{name_model(pair.second)} against {name_model(pair.first)}"
-
-
-def name_model(name: str) -> str:
-    """Return a model's name as it is shown."""
-    return TITLES.get(name, name)
 
 
 def is_shown(pair: PairComparison, confidence_level: float) -> bool:

@@ -44,6 +44,8 @@ def _render_row(item: SettingField) -> str:
 def _render_default(default: object) -> str:
     if default is None or default == {}:
         return ""
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
