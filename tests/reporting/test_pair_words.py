@@ -21,7 +21,7 @@ def show(*pairs: PairComparison) -> str:
 
 def test_a_difference_that_is_not_shown_is_not_called_equality() -> None:
     text = " ".join(describe_pairs([UNSURE], 0.95))
-    assert "PEFT against tfidf: no difference is shown, which is not to say they are equal" in text
+    assert "PEFT against TF-IDF: no difference is shown, which is not to say they are equal" in text
     assert "a true difference of 3.8 points would be found four times in five" in text
 
 
@@ -45,7 +45,7 @@ def test_several_pairs_are_a_table_with_corrected_p_values() -> None:
     rows = [line for line in lines if " against " in line and ":" not in line]
     assert rows == [
         "PEFT against Base +38.0 +33.0 to +42.0 250 23 < 0.0001",
-        "PEFT against tfidf +1.2 -1.5 to +3.8 37 30 0.42",
+        "PEFT against TF-IDF +1.2 -1.5 to +3.8 37 30 0.42",
     ]
     assert "corrected by Holm for 2 pairs" in text
     assert "at most 5 %" in text
