@@ -8,8 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from peft_sentiment.errors import OutputError
+from peft_sentiment.config import EvaluationSettings
+from peft_sentiment.errors import OutputError, SettingsError
+from peft_sentiment.evaluation.thresholds import choose_threshold, decide_labels
 from peft_sentiment.files import replacing_file
+from peft_sentiment.inference.arguments import PARAMETERS
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.records import Predictions
 from peft_sentiment.reporting.console import show_predictions
@@ -21,9 +24,36 @@ Row = dict[str, Any]
 def load_classifier(
     folder: Path, overrides: Mapping[str, Mapping[str, Any]]
 ) -> SentimentClassifier:
-    """Load a saved adapter with the settings of model and scoring that were given by hand."""
+    """Load a saved adapter with the settings of model and scoring that were given by hand.
+
+    Raises:
+        AdapterError: the adapter can't be loaded.
+        SettingsError: a threshold is asked for, and the adapter can't tell any.
+    """
+    given = overrides.get("evaluation", {})
+    names = [name for name in given if name in PARAMETERS]
     chosen = {**overrides.get("model", {}), **overrides.get("training", {})}
-    return SentimentClassifier.load(folder, **chosen)
+    classifier = SentimentClassifier.load(folder, **chosen, **{name: given[name] for name in names})
+    set_threshold(classifier, EvaluationSettings(**given), str(folder))
+    return classifier
+
+
+def set_threshold(
+    classifier: SentimentClassifier, settings: EvaluationSettings, where: str
+) -> None:
+    """Give a trained classifier the threshold that the settings ask for, if they ask for one.
+
+    Raises:
+        SettingsError: it has no calibration to choose one from, or none has the precision.
+    """
+    if settings.min_precision is None and settings.undecided_share is None:
+        return
+    if classifier.calibration_ is None:
+        raise SettingsError(
+            f"{where}: there were no validation reviews, so no threshold can be chosen. Leave out "
+            "--min-precision and --undecided-share, or train with a --validation-size above 0."
+        )
+    classifier.calibration_ = choose_threshold(classifier.calibration_, settings)
 
 
 def predict_texts(
@@ -47,11 +77,13 @@ def predict_texts(
     """
     if output is not None:
         require_output_format(output)
-    predictions = load_classifier(folder, overrides).predict_reviews(texts)
+    classifier = load_classifier(folder, overrides)
+    predictions = classifier.predict_reviews(texts)
+    labels = decide_labels(predictions, classifier.calibration_)
     if output is None:
-        show_predictions(console, texts, predictions)
+        show_predictions(console, texts, labels, predictions)
     else:
-        write_predictions(output, texts, predictions)
+        write_predictions(output, texts, labels, predictions)
         console.print(f"{len(texts):,} reviews: {output}", markup=False, highlight=False)
 
 
@@ -68,22 +100,26 @@ def require_output_format(path: Path) -> None:
         )
 
 
-def write_predictions(path: Path, texts: Sequence[str], predictions: Predictions) -> None:
+def write_predictions(
+    path: Path, texts: Sequence[str], labels: Sequence[str], predictions: Predictions
+) -> None:
     """Write a row per text: the text, its label, the label's probability, and each label's.
 
     Raises:
         OutputError: the file can't be written, or its ending is unknown.
     """
     require_output_format(path)
-    rows = list(build_rows(texts, predictions))
+    rows = list(build_rows(texts, labels, predictions))
     with replacing_file(path) as draft:
         WRITERS[path.suffix.lower()](draft, rows)
 
 
-def build_rows(texts: Sequence[str], predictions: Predictions) -> Iterable[Row]:
+def build_rows(
+    texts: Sequence[str], labels: Sequence[str], predictions: Predictions
+) -> Iterable[Row]:
     """Yield a row per text."""
     columns = [f"probability_{name}" for name in predictions.label_names]
-    for text, label, row in zip(texts, predictions.labels, predictions.probabilities, strict=True):
+    for text, label, row in zip(texts, labels, predictions.probabilities, strict=True):
         probabilities = dict(zip(columns, row.tolist(), strict=True))
         yield {"text": text, "label": label, "confidence": float(row.max()), **probabilities}
 

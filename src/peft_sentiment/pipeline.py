@@ -1,7 +1,6 @@
 """The parts in order: each reads records and writes one, last."""
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import tomli_w
-import torch
 from rich.console import Console
 
 from peft_sentiment.config import Settings
@@ -18,14 +16,16 @@ from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.data.checks import fingerprint_texts
 from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.data.split import split_reviews
-from peft_sentiment.errors import InterruptionError, OutputError
+from peft_sentiment.errors import InterruptionError, OutputError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.pairs import compare_pairs
 from peft_sentiment.evaluation.storage import save_predictions
+from peft_sentiment.evaluation.thresholds import choose_threshold, measure_calibration
 from peft_sentiment.files import require_writable_folder, write_text
 from peft_sentiment.inference.baselines import predict_baselines
-from peft_sentiment.inference.classifier import SentimentClassifier, read_versions
+from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.inference.environment import describe_environment
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.model.saved_adapters import require_replaceable
@@ -41,6 +41,7 @@ from peft_sentiment.records import (
     TrainingRecord,
     render_json,
 )
+from peft_sentiment.reporting.calibration import show_calibration
 from peft_sentiment.reporting.console import (
     TrainingProgress,
     name_model,
@@ -61,8 +62,6 @@ from peft_sentiment.training.fit import Event, summarize_training
 RESULTS_FILE = "results.json"
 PREDICTIONS_FOLDER = "predictions"
 INTERRUPTED_FOLDER = "checkpoints/interrupted"
-GIT_TIMEOUT = 5.0
-"""Seconds that the question for the source tree's commit may take."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,15 @@ def require_outputs(settings: Settings) -> None:
 
     Raises:
         OutputError: a folder can't be written to, or holds something that is not ours.
+        SettingsError: a threshold is asked for, and there is nothing to choose it on.
     """
-    output = settings.output
+    output, evaluation = settings.output, settings.evaluation
+    has_threshold = evaluation.min_precision is not None or evaluation.undecided_share is not None
+    if has_threshold and settings.data.validation_size == 0:
+        raise SettingsError(
+            "data.validation_size is 0, but a threshold for undecided reviews is chosen on "
+            "validation reviews. Raise it, or leave out --min-precision and --undecided-share."
+        )
     adapter_dir = Path(output.adapter_dir)
     require_replaceable(adapter_dir)
     if Path(output.output_dir).resolve().is_relative_to(adapter_dir.resolve()):
@@ -176,7 +182,7 @@ def load_foundation(run: Run) -> Foundation:
     train, validation, test = map(classifier.tokenize, parts)
     cut = sum(int(part.reviews.is_cut.sum()) for part in (train, validation, test))
     data = describe_data(splits, settings, cut)
-    environment = describe_environment(classifier)
+    environment = describe_environment(classifier.precision_)
     name = settings.model.model_name_or_path
     show_foundation(run.console, environment, data, name, run.clock() - start)
     return Foundation(splits, classifier, train, validation, data, environment)
@@ -230,7 +236,19 @@ def train_adapter(run: Run, foundation: Foundation) -> Training:
         raise save_interrupted(settings, classifier, events) from None
     record = summarize_training(events, settings.training.load_best_model_at_end)
     show_training(run.console, record)
+    set_threshold(run, classifier)
     return Training(parameters, record, events)
+
+
+def set_threshold(run: Run, classifier: SentimentClassifier) -> None:
+    """Choose the threshold that the settings ask for, to be saved with the adapter."""
+    if classifier.calibration_ is None:
+        return
+    try:
+        classifier.calibration_ = choose_threshold(classifier.calibration_, run.settings.evaluation)
+    except SettingsError as error:
+        # A training that is done must not be lost for it.
+        run.console.print(f"{error} No review is left undecided.", markup=False, highlight=False)
 
 
 def save_interrupted(
@@ -254,6 +272,7 @@ def compare_models(
     """Make the record of the whole run from the models' predictions, by name."""
     labels, evaluation = foundation.splits.test.labels, run.settings.evaluation
     rng = np.random.default_rng(run.settings.training.seed)
+    calibration = foundation.classifier.calibration_
     return Results(
         schema_version=SCHEMA_VERSION,
         status="finished",
@@ -272,6 +291,7 @@ def compare_models(
             labels, predictions["base"], predictions["peft"], evaluation, rng
         ),
         comparisons=compare_pairs(labels, predictions, evaluation, rng),
+        calibration=measure_calibration(labels, predictions["peft"], calibration, evaluation, rng),
     )
 
 
@@ -322,6 +342,7 @@ def show_results(run: Run, results: Results) -> None:
     show_comparison(run.console, results.models, results.improvement, level)
     show_pairs(run.console, results.comparisons, level)
     show_confusion(run.console, results.models["peft"], results.data.label_names)
+    show_calibration(run.console, results.calibration)
     for what, place in (
         ("Adapter", output.adapter_dir),
         ("Results", Path(output.output_dir) / RESULTS_FILE),
@@ -344,34 +365,3 @@ def describe_data(splits: Splits, settings: Settings, cut: int) -> DataRecord:
         truncation=settings.data.truncation,
         cut=cut,
     )
-
-
-def describe_environment(classifier: SentimentClassifier) -> Environment:
-    """Make the record of what computes."""
-    return Environment(
-        versions=read_versions(),
-        device=str(classifier.precision_.device),
-        dtype=classifier.precision_.dtype_name,
-        dtype_reason=classifier.precision_.reason,
-        attention=classifier.precision_.describe_attention(),
-        threads=torch.get_num_threads(),
-        commit=find_commit(),
-    )
-
-
-def find_commit() -> str | None:
-    """Return the git commit of the source tree, or None for an installed package."""
-    folder = Path(__file__).parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        answer = subprocess.run(  # noqa: S603 - fixed words
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607 - the git of PATH
-            capture_output=True,
-            text=True,
-            timeout=GIT_TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

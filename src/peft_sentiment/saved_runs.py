@@ -18,10 +18,12 @@ from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.pairs import compare_pairs
 from peft_sentiment.evaluation.storage import load_predictions, save_predictions
+from peft_sentiment.evaluation.thresholds import measure_calibration
 from peft_sentiment.labelling import load_classifier
 from peft_sentiment.model.saved_adapters import load_metadata, load_seen
 from peft_sentiment.pipeline import PREDICTIONS_FOLDER, RESULTS_FILE
 from peft_sentiment.records import Predictions, Results, Reviews, Scores, load_results
+from peft_sentiment.reporting.calibration import show_calibration
 from peft_sentiment.reporting.console import (
     show_comparison,
     show_confusion,
@@ -54,10 +56,14 @@ def evaluate_adapter(
     reviews = choose_test_reviews(load_past(folder), overrides, classifier.label_names)
     with console.status(f"Scoring {len(reviews):,} reviews"):
         predictions = classifier.predict_reviews(reviews.texts)
-    level = EvaluationSettings(**overrides.get("evaluation", {})).confidence_level
-    scores = compute_scores(reviews.labels, predictions, level)
+    settings = EvaluationSettings(**overrides.get("evaluation", {}))
+    scores = compute_scores(reviews.labels, predictions, settings.confidence_level)
     show_scores(console, f"{folder} on {len(reviews):,} reviews", scores)
     show_confusion(console, scores, classifier.label_names)
+    calibration, rng = classifier.calibration_, np.random.default_rng(0)
+    show_calibration(
+        console, measure_calibration(reviews.labels, predictions, calibration, settings, rng)
+    )
     if output is not None:
         save_predictions(output, reviews, predictions)
     return scores
@@ -179,6 +185,7 @@ def _show_own_comparison(results: Results, console: Console) -> None:
     show_comparison(console, results.models, results.improvement, level)
     show_pairs(console, results.comparisons, level)
     show_confusion(console, results.models["peft"], results.data.label_names)
+    show_calibration(console, results.calibration)
 
 
 def _show_against_each_other(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from peft_sentiment.config.requirements import require
+from peft_sentiment.errors import SettingsError
 
 BASELINES = ("majority", "tfidf", "probe")
 """What can be measured beside base and PEFT model."""
@@ -23,6 +24,18 @@ class EvaluationSettings:
     frequent label), tfidf (word counts with logistic regression), probe (logistic regression on
     the frozen encoder's mean states); or none."""
 
+    calibrate: bool = True
+    """Divide the model's logits by the temperature that makes its probabilities fit the validation
+    reviews best, so that of what it calls 90 % sure nine in ten are right. No label changes."""
+
+    min_precision: float | None = None
+    """Leave reviews undecided so that this share of the decided ones is labelled right. The
+    threshold is chosen on the validation reviews and kept with the adapter."""
+
+    undecided_share: float | None = None
+    """Leave this share of the reviews undecided, those that the model is least sure of; chosen and
+    kept in the same way. 0 decides all."""
+
     def __post_init__(self) -> None:
         level = self.confidence_level
         require(0 < level < 1, "evaluation.confidence_level", level, "between 0 and 1")
@@ -32,6 +45,16 @@ class EvaluationSettings:
         is_known = len(set(chosen)) == len(chosen) and set(chosen) <= set(BASELINES)
         needed = f"none, or some of {', '.join(BASELINES)}, each once"
         require(is_known, "evaluation.baselines", ",".join(self.baselines), needed)
+        precision, share = self.min_precision, self.undecided_share
+        if precision is not None:
+            require(0 < precision < 1, "evaluation.min_precision", precision, "between 0 and 1")
+        if share is not None:
+            require(0 <= share < 1, "evaluation.undecided_share", share, "from 0 up to below 1")
+        if precision is not None and share is not None:
+            raise SettingsError(
+                "evaluation.min_precision and evaluation.undecided_share are both set, and each "
+                "asks for a threshold of its own; choose one of them."
+            )
 
     @property
     def chosen_baselines(self) -> tuple[str, ...]:

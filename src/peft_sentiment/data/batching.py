@@ -71,6 +71,11 @@ class LabelledTokens:
         """Return the number of reviews."""
         return len(self.reviews)
 
+    @property
+    def labels(self) -> list[str]:
+        """The label name of each review."""
+        return [self.label_names[target] for target in self.targets]
+
     @classmethod
     def build(
         cls, reviews: TokenizedReviews, labels: Sequence[str], label_names: Sequence[str]

@@ -60,6 +60,24 @@ def predict_reviews(
     )
 
 
+def predict_tokens(
+    model: nn.Module,
+    reviews: TokenizedReviews,
+    *,
+    label_names: tuple[str, ...],
+    pad_id: int,
+    batch_size: int,
+    precision: Precision,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Predictions:
+    """Score reviews that are tokenized already; arguments as in `predict_reviews`."""
+    start = clock()
+    logits = predict_logits(model, reviews, pad_id, batch_size, precision)
+    return Predictions(
+        label_names, compute_probabilities(logits), reviews.lengths, reviews.is_cut, clock() - start
+    )
+
+
 def predict_logits(
     model: nn.Module,
     reviews: TokenizedReviews,

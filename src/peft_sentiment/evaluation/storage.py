@@ -1,7 +1,8 @@
 """One model's predictions on disk, a row per review, as Parquet that any data tool reads.
 
 Columns: index, text, label, predicted, tokens, is_cut, and probability_<label name> per label.
-The schema's metadata holds `label_names` (JSON, in the order of the probabilities) and `seconds`.
+The schema's metadata holds `label_names` (JSON, in the order of the probabilities), `seconds` and
+`temperature`.
 """
 
 import json
@@ -76,6 +77,7 @@ def _build_table(reviews: Reviews, predictions: Predictions) -> pa.Table:
     metadata = {
         "label_names": json.dumps(predictions.label_names),
         "seconds": json.dumps(predictions.seconds),
+        "temperature": json.dumps(predictions.temperature),
     }
     return pa.table(columns).replace_schema_metadata(metadata)
 
@@ -90,6 +92,7 @@ def _read_table(table: pa.Table) -> tuple[Reviews, Predictions]:
         tokens=table["tokens"].to_numpy().astype(np.int32),
         is_cut=table["is_cut"].to_numpy().astype(np.bool_),
         seconds=json.loads(metadata[b"seconds"]),
+        temperature=json.loads(metadata.get(b"temperature", b"1.0")),
     )
     return Reviews(table["text"].to_pylist(), table["label"].to_pylist()), predictions
 

@@ -1,6 +1,5 @@
 """The classifier object: scikit-learn's verbs over encoder, adapter and training."""
 
-import importlib.metadata
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,19 +12,34 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from peft_sentiment.config import Settings, list_setting_fields, load_settings
+from peft_sentiment.config import Settings, load_settings
 from peft_sentiment.data.batching import (
     LabelledTokens,
     iterate_padded_batches,
     tokenize_reviews,
 )
-from peft_sentiment.errors import DataError, SettingsError, suggest
-from peft_sentiment.evaluation.prediction import predict_reviews
+from peft_sentiment.errors import SettingsError, suggest
+from peft_sentiment.evaluation.calibration import rescale
+from peft_sentiment.evaluation.prediction import predict_reviews, predict_tokens
+from peft_sentiment.evaluation.thresholds import build_calibration
+from peft_sentiment.inference.arguments import (
+    PARAMETERS,
+    list_classes,
+    read_reviews,
+    require_known_labels,
+    require_texts,
+)
+from peft_sentiment.inference.environment import read_versions
 from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base
 from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
 from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.model.methods import count_virtual_tokens, get_learning_rate_ratios
-from peft_sentiment.model.precision import EncoderShape, Precision, choose_precision, pick_device
+from peft_sentiment.model.precision import (
+    Precision,
+    choose_precision,
+    get_encoder_shape,
+    pick_device,
+)
 from peft_sentiment.model.saved_adapters import (
     FORMAT_VERSION,
     AdapterMetadata,
@@ -33,16 +47,10 @@ from peft_sentiment.model.saved_adapters import (
     save_adapter,
 )
 from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records.calibration import Calibration
 
 if typing.TYPE_CHECKING:
     from peft_sentiment.training.fit import Event
-
-PARAMETERS = {
-    item.name: item
-    for item in list_setting_fields()
-    if item.section in ("model", "adapter", "training") or item.name in ("max_length", "truncation")
-}
-"""Constructor argument -> its setting: everything but where data comes from and results go."""
 
 
 class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -52,8 +60,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     sequences of str, labels of str or int.
 
     Args:
-        **settings: any setting of model, adapter and training, and `max_length` and
-            `truncation`; `peft-sentiment run --help` explains each. The defaults are those of
+        **settings: any setting of model, adapter and training, `max_length`, `truncation`
+            and `calibrate`; `peft-sentiment run --help` explains each. The defaults are those of
             the quickstart preset.
 
     Attributes:
@@ -61,6 +69,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model_: the `peft` model.
         encoder_: the base and its tokenizer.
         precision_: device and dtype in use.
+        calibration_: what validation says of the probabilities; None where there was none.
 
     Raises:
         SettingsError: a setting is unknown, malformed or out of range.
@@ -115,15 +124,15 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: N texts.
             y: (N,), a label for each.
-            validation: texts and labels to choose the best weights by.
+            validation: texts and labels to choose the best weights and the temperature by.
 
         Raises:
             DataError: texts or labels are not what they should be.
             ModelError, HubError: the base can't be loaded.
         """
-        train = _read_reviews(X, y)
-        self.build_base(_list_classes(y))
-        held_out = None if validation is None else self.tokenize(_read_reviews(*validation))
+        train = read_reviews(X, y)
+        self.build_base(list_classes(y))
+        held_out = None if validation is None else self.tokenize(read_reviews(*validation))
         for _ in self.iterate_fit(self.tokenize(train), held_out):
             pass
         return self
@@ -136,11 +145,12 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.encoder_: Encoder = load_encoder(
             settings.model, self.label_names, settings.training.seed
         )
-        shape = get_encoder_shape(self.encoder_)
+        shape = get_encoder_shape(self.encoder_.model.config)
         self.precision_: Precision = choose_precision(device, settings.training, shape)
         extra = count_virtual_tokens(settings.adapter)
         require_length_fits(self.encoder_, settings.data.max_length + extra)
         self.model_: nn.Module = nn.Module.to(self.encoder_.model, device)
+        self.calibration_: Calibration | None = None
 
     def build_adapter(self, train: LabelledTokens) -> PeftModel:
         """Put an untrained adapter on the base that `build_base` has loaded.
@@ -172,12 +182,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DataError: a label is not among them.
         """
         data = self.settings.data
-        unknown = sorted(set(reviews.labels) - set(self.label_names))
-        if unknown:
-            raise DataError(
-                f"The label {unknown[0]!r} is not one of {sorted(self.label_names)}, the labels "
-                "of the training texts. Correct it, or train with it."
-            )
+        require_known_labels(reviews.labels, self.label_names)
         tokens = tokenize_reviews(
             reviews.texts, self.encoder_.tokenizer, data.max_length, data.truncation
         )
@@ -190,7 +195,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             train: reviews to train on.
-            validation: reviews to choose the best weights by.
+            validation: reviews to choose the best weights and the temperature by.
 
         Raises:
             DeviceMemoryError: memory ran out.
@@ -201,6 +206,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         if not isinstance(self.model_, PeftModel):
             self.build_adapter(train)
+        self.calibration_ = None
         settings = self.settings
         run = TrainingRun(
             model=self.model_,
@@ -212,6 +218,19 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         with memory_advice(settings):
             yield from fit_adapter(run, validation)
+            if validation is not None and len(validation):
+                self.calibration_ = self._calibrate(validation)
+
+    def _calibrate(self, validation: LabelledTokens) -> Calibration:
+        predictions = predict_tokens(
+            self.model_,
+            validation.reviews,
+            label_names=validation.label_names,
+            pad_id=int(self.encoder_.tokenizer.pad_token_id),
+            batch_size=self.settings.training.per_device_eval_batch_size,
+            precision=self.precision_,
+        )
+        return build_calibration(validation.labels, predictions)
 
     def plan_cache_bytes(self, train: LabelledTokens) -> int:
         """Return what training is going to keep of frozen lower layers on disk, in bytes."""
@@ -232,17 +251,26 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_reviews(self, texts: Sequence[str]) -> Predictions:
         """Return probabilities with all that is known about how they came about.
 
+        They are calibrated where the setting `calibrate` is on and there was a validation.
+
         Raises:
             DataError: `texts` is not a sequence of str.
             DeviceMemoryError: memory ran out.
         """
+        predictions = self._score(texts)
+        if self.calibration_ is None or not self.settings.evaluation.calibrate:
+            return predictions
+        return rescale(predictions, self.calibration_.temperature)
+
+    def _score(self, texts: Sequence[str]) -> Predictions:
+        """Return predictions at temperature 1."""
         self._require_model()
         settings = self.settings
         with memory_advice(settings):
             return predict_reviews(
                 self.model_,
                 self.encoder_.tokenizer,
-                _require_texts(texts),
+                require_texts(texts),
                 label_names=self.label_names,
                 max_length=settings.data.max_length,
                 truncation=settings.data.truncation,
@@ -254,13 +282,13 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return what the base with its untrained head says."""
         self._require_model()
         if not isinstance(self.model_, PeftModel):
-            return self.predict_reviews(texts)
+            return self._score(texts)
         if alters_base(self.model_):
             base: SentimentClassifier = clone(self)
             base.build_base(self.classes_.tolist())
             return base.predict_reviews(texts)
         with adapter_off(self.model_):
-            return self.predict_reviews(texts)
+            return self._score(texts)
 
     def save(
         self,
@@ -296,6 +324,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             versions=read_versions(),
             trained_with=None if trained_with is None else trained_with.as_tables(),
             method=settings.adapter.method,
+            calibration=self.calibration_,
         )
         save_adapter(self.model_, self.encoder_, metadata, Path(folder), seen)
 
@@ -327,11 +356,12 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "method": metadata.method,
         }
         classifier.set_params(**saved)
-        shape = get_encoder_shape(encoder)
+        shape = get_encoder_shape(encoder.model.config)
         classifier.precision_ = choose_precision(device, wanted.training, shape)
         classifier.classes_ = np.asarray(metadata.label_names).astype(metadata.label_type)
         classifier.encoder_ = encoder
         classifier.model_ = model.to(device)
+        classifier.calibration_ = metadata.calibration
         return classifier
 
     @property
@@ -342,58 +372,3 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _require_model(self) -> None:
         if not hasattr(self, "model_"):
             raise NotFittedError("This SentimentClassifier is not fitted: call fit or load first.")
-
-
-def get_encoder_shape(encoder: Encoder) -> EncoderShape:
-    """Return what an encoder's speed depends on; what its config does not say is as usual."""
-    config: Any = encoder.model.config
-    width = int(getattr(config, "hidden_size", 0) or EncoderShape.width)
-    inner = getattr(config, "hidden_dim", None) or getattr(config, "intermediate_size", None)
-    heads = int(getattr(config, "num_attention_heads", 0) or 0)
-    has_heads = heads > 0 and width % heads == 0
-    return EncoderShape(width, int(inner or 4 * width), heads if has_heads else 1)
-
-
-def read_versions() -> dict[str, str]:
-    """Return the versions of the libraries that results depend on, by distribution."""
-    names = ("peft-sentiment", "torch", "transformers", "peft", "accelerate", "tokenizers")
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-def _read_reviews(texts: Sequence[str], labels: ArrayLike) -> Reviews:
-    names = [str(label) for label in np.asarray(labels).tolist()]
-    texts = _require_texts(texts)
-    if len(texts) != len(names):
-        raise DataError(f"There are {len(texts)} texts but {len(names)} labels; give one for each.")
-    return Reviews(texts, names)
-
-
-def _require_texts(texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise DataError("The texts are a single str. Put it into a list: [text].")
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(
-                f"Text {place} is {text!r}, a {type(text).__name__}, but must be a str. "
-                "Leave it out or convert it."
-            )
-    return list(texts)
-
-
-def _list_classes(labels: ArrayLike) -> list[Any]:
-    values = np.asarray(labels)
-    if values.ndim != 1 or not (_are_all(values, str) or _are_all(values, int)):
-        raise DataError(
-            f"The labels have the dtype {values.dtype} and {values.ndim} dimensions, but must be "
-            "one row of str or int. Convert them."
-        )
-    classes = sorted(set(values.tolist()))
-    if len(classes) < 2:
-        raise DataError(
-            f"The labels have one class only ({classes}). Training needs texts of at least two."
-        )
-    return classes
-
-
-def _are_all(values: NDArray[Any], kind: type) -> bool:
-    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values.tolist())

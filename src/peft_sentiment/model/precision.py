@@ -156,6 +156,15 @@ def _is_available(kind: str, index: int | None = None) -> bool:
     return kind == "cpu"
 
 
+def get_encoder_shape(config: Any) -> EncoderShape:  # noqa: ANN401 - any model's config
+    """Return what an encoder's speed depends on; what its config does not say is as usual."""
+    width = int(getattr(config, "hidden_size", 0) or EncoderShape.width)
+    inner = getattr(config, "hidden_dim", None) or getattr(config, "intermediate_size", None)
+    heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    has_heads = heads > 0 and width % heads == 0
+    return EncoderShape(width, int(inner or 4 * width), heads if has_heads else 1)
+
+
 def choose_precision(
     device: torch.device, settings: TrainingSettings, shape: EncoderShape | None = None
 ) -> Precision:

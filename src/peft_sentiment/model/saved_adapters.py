@@ -22,6 +22,7 @@ from peft_sentiment.files import replacing_folder
 from peft_sentiment.model.adapters import prepare_base, quiet_peft, settle_ranks
 from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder
 from peft_sentiment.records import build_record
+from peft_sentiment.records.calibration import Calibration
 
 METADATA_FILE = "peft_sentiment.json"
 FORMAT_VERSION = 1
@@ -45,6 +46,7 @@ class AdapterMetadata:
         truncation: which part of a longer review they are.
         trained_with: settings of the run that trained it, section -> name -> value.
         method: how it was trained; a name that --method takes.
+        calibration: what validation says of its probabilities, where there was one.
     """
 
     format_version: int
@@ -59,6 +61,7 @@ class AdapterMetadata:
     versions: dict[str, str]
     trained_with: dict[str, dict[str, Any]] | None
     method: str = "lora"
+    calibration: Calibration | None = None
 
 
 def save_adapter(

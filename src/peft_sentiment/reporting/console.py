@@ -284,10 +284,19 @@ def show_confusion(console: Console, scores: Scores, label_names: Sequence[str])
     console.print(table)
 
 
-def show_predictions(console: Console, texts: Sequence[str], predictions: Predictions) -> None:
-    """Show a line per text: its label, how sure that is, and the text; whole, where it is piped."""
-    width = max(map(len, predictions.label_names))
-    for text, label, row in zip(texts, predictions.labels, predictions.probabilities, strict=True):
+def show_predictions(
+    console: Console, texts: Sequence[str], labels: Sequence[str], predictions: Predictions
+) -> None:
+    """Show a line per text: its label, how sure that is, and the text; whole, where it is piped.
+
+    Args:
+        console: where to write.
+        texts: N texts.
+        labels: (N,), what to call each; the most probable label, or that it is undecided.
+        predictions: what the model says of them.
+    """
+    width = max(map(len, [*predictions.label_names, *labels]))
+    for text, label, row in zip(texts, labels, predictions.probabilities, strict=True):
         label = clean(console, label).ljust(width)
         line = Text(f"{label}  {row.max():.3f}  {clean(console, text)}")
         if console.is_terminal:

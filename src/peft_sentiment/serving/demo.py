@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from peft_sentiment.evaluation.thresholds import decide_labels
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.reporting.console import show_demo_rows
 
@@ -27,7 +28,7 @@ def show_reviews(console: Console, classifier: SentimentClassifier, texts: Seque
     base = classifier.predict_reviews_without_adapter(texts)
     rows = zip(
         texts,
-        tuned.labels,
+        decide_labels(tuned, classifier.calibration_),
         tuned.probabilities.max(axis=1).tolist(),
         base.labels,
         base.probabilities.max(axis=1).tolist(),

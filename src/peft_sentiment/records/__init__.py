@@ -3,10 +3,7 @@
 Numbers live here; words are made from them once, in `reporting`.
 """
 
-import dataclasses
 import json
-import math
-import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peft_sentiment.errors import OutputError
+from peft_sentiment.records.calibration import CalibrationRecord
+from peft_sentiment.records.conversion import build_record as build_record
+from peft_sentiment.records.conversion import render_json as render_json
 
 SCHEMA_VERSION = 1
 
@@ -286,6 +286,7 @@ class Results:
     models: dict[str, Scores]
     improvement: Improvement
     comparisons: tuple[PairComparison, ...] = ()
+    calibration: CalibrationRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -298,6 +299,7 @@ class Predictions:
         tokens: (N,), tokens read of each review.
         is_cut: (N,), whether the review was longer than that.
         seconds: wall time of tokenizing and scoring.
+        temperature: what the logits were divided by.
     """
 
     label_names: tuple[str, ...]
@@ -305,27 +307,12 @@ class Predictions:
     tokens: NDArray[np.int32]
     is_cut: NDArray[np.bool_]
     seconds: float
+    temperature: float = 1.0
 
     @property
     def labels(self) -> list[str]:
         """The most probable label name of each review."""
         return [self.label_names[i] for i in self.probabilities.argmax(axis=1)]
-
-
-def render_json(record: object) -> str:
-    """Return a record as JSON; numbers that are not finite become null."""
-    values = dataclasses.asdict(typing.cast("Any", record))
-    return json.dumps(_without_nan(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def load_results(path: Path) -> Results:
@@ -352,29 +339,3 @@ def load_results(path: Path) -> Results:
             f"{path}: not the results of this version (schema {SCHEMA_VERSION}): {error!r}. "
             "Run again with this version."
         ) from error
-
-
-def build_record(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any record
-    """Build a record of a type from parsed JSON, nested records included."""
-    if dataclasses.is_dataclass(kind):
-        kinds = typing.get_type_hints(kind)
-        fields = dataclasses.fields(kind)
-        # A field with a default is younger than some of the files that lack it.
-        given = [item for item in fields if item.name in value or not _has_default(item)]
-        return kind(
-            **{item.name: build_record(kinds[item.name], value[item.name]) for item in given}
-        )  # type: ignore[operator]
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        item_kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        return tuple(map(build_record, item_kinds, value))
-    if origin is dict and value is not None:
-        return {key: build_record(arguments[1], item) for key, item in value.items()}
-    if origin is types.UnionType and value is not None:
-        return build_record(arguments[0], value)
-    return value
-
-
-def _has_default(item: dataclasses.Field[Any]) -> bool:
-    missing = dataclasses.MISSING
-    return item.default is not missing or item.default_factory is not missing
