@@ -17,6 +17,7 @@ from rich.console import Console
 from tiny_reviews import build_tiny_reviews, write_reviews_csv
 from tiny_runs import TinyRun
 
+from peft_sentiment import labelling
 from peft_sentiment.cli import main
 from peft_sentiment.config import EvaluationSettings, Settings
 from peft_sentiment.data.sources import load_reviews
@@ -310,9 +311,15 @@ def write_texts(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("chunk", [3, labelling.CHUNK])
 def test_predicted_files_hold_the_texts_as_they_were_and_in_order(
-    finished_tiny_run: TinyRun, tmp_path: Path, ending: str
+    finished_tiny_run: TinyRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    chunk: int,
 ) -> None:
+    monkeypatch.setattr(labelling, "CHUNK", chunk)
     path = tmp_path / f"labels{ending}"
     source = write_texts(tmp_path / "texts.jsonl")
     assert predict(finished_tiny_run, "--file", source, "--output", path) == 0
@@ -325,6 +332,32 @@ def test_predicted_files_hold_the_texts_as_they_were_and_in_order(
         np.testing.assert_allclose(written, column, atol=1e-6)
     confidence = [float(row["confidence"]) for row in rows]
     np.testing.assert_allclose(confidence, expected.probabilities.max(axis=1), atol=1e-6)
+
+
+def test_no_more_texts_are_read_than_are_being_labelled(
+    finished_tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelling, "CHUNK", 2)
+    texts = iter(["good", "bad", "fine", "dull", "superb"])
+    labelled = labelling.label_chunks(finished_tiny_run.adapter, texts, {})
+    assert next(labelled)[0] == ["good", "bad"]
+    assert list(texts) == ["fine", "dull", "superb"]
+
+
+def test_a_row_that_is_broken_far_down_leaves_the_earlier_output_as_it_was(
+    finished_tiny_run: TinyRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(labelling, "CHUNK", 2)
+    source, output = tmp_path / "texts.jsonl", tmp_path / "labels.csv"
+    source.write_text('{"text": "good"}\n' * 5 + '{"text": 3}\n')
+    output.write_text("earlier")
+    assert predict(finished_tiny_run, "--file", source, "--output", output) == 2
+    assert f"{source}, line 6" in capsys.readouterr().err
+    assert output.read_text() == "earlier"
+    assert sorted(tmp_path.iterdir()) == [output, source]
 
 
 @pytest.mark.parametrize("ending", READERS)

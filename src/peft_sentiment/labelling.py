@@ -1,8 +1,9 @@
 """Label new texts with a saved adapter; apart, so that a single text need not wait for the rest."""
 
 import csv
+import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from peft_sentiment.reporting.console import show_predictions
 
 Row = dict[str, Any]
 """One review with what is said of it, a value per column."""
+
+Labelled = tuple[Sequence[str], Sequence[str], Predictions]
+"""Texts, what to call each, and what the model says of them."""
+
+CHUNK = 2000
+"""Texts that are scored together: enough to make batches of like length, and few enough that a
+file of any size is labelled in constant memory."""
 
 
 def load_classifier(
@@ -58,12 +66,12 @@ def set_threshold(
 
 def predict_texts(
     folder: Path,
-    texts: Sequence[str],
+    texts: Iterable[str],
     overrides: Mapping[str, Mapping[str, Any]],
     console: Console,
     output: Path | None,
 ) -> None:
-    """Label texts, and show the labels or write them to a file.
+    """Label texts, and show the labels or write them to a file, in memory that does not grow.
 
     Args:
         folder: of the adapter.
@@ -73,18 +81,37 @@ def predict_texts(
         output: CSV, TSV, JSONL or Parquet file, by its ending.
 
     Raises:
+        DataError: a text is missing or malformed; there is no output file then.
         OutputError: the output file's ending is unknown, or it can't be written.
     """
     if output is not None:
         require_output_format(output)
-    classifier = load_classifier(folder, overrides)
-    predictions = classifier.predict_reviews(texts)
-    labels = decide_labels(predictions, classifier.calibration_)
+    labelled = label_chunks(folder, texts, overrides)
     if output is None:
-        show_predictions(console, texts, labels, predictions)
-    else:
-        write_predictions(output, texts, labels, predictions)
-        console.print(f"{len(texts):,} reviews: {output}", markup=False, highlight=False)
+        for chunk in labelled:
+            show_predictions(console, *chunk)
+        return
+    with console.status("Labelling") as status:
+        count = write_predictions(
+            output, labelled, lambda done: status.update(f"{done:,} reviews labelled")
+        )
+    console.print(f"{count:,} reviews: {output}", markup=False, highlight=False)
+
+
+def label_chunks(
+    folder: Path, texts: Iterable[str], overrides: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Labelled]:
+    """Yield the texts chunk by chunk with what a saved adapter says of them.
+
+    The first chunk is read before the model is loaded, so that a mistake in it is told at once.
+    """
+    rest = iter(texts)
+    chunk = list(itertools.islice(rest, CHUNK))
+    classifier = load_classifier(folder, overrides)
+    while chunk:
+        predictions = classifier.predict_reviews(chunk)
+        yield chunk, decide_labels(predictions, classifier.calibration_), predictions
+        chunk = list(itertools.islice(rest, CHUNK))
 
 
 def require_output_format(path: Path) -> None:
@@ -101,17 +128,34 @@ def require_output_format(path: Path) -> None:
 
 
 def write_predictions(
-    path: Path, texts: Sequence[str], labels: Sequence[str], predictions: Predictions
-) -> None:
+    path: Path, labelled: Iterable[Labelled], report: Callable[[int], None] = lambda _: None
+) -> int:
     """Write a row per text: the text, its label, the label's probability, and each label's.
+
+    Args:
+        path: replaced as a whole, once all has been written.
+        labelled: at least one chunk of texts and predictions.
+        report: is told the number of rows so far, after each chunk.
+
+    Returns:
+        The number of rows.
 
     Raises:
         OutputError: the file can't be written, or its ending is unknown.
     """
     require_output_format(path)
-    rows = list(build_rows(texts, labels, predictions))
+    count = 0
+
+    def iterate_rows() -> Iterator[list[Row]]:
+        nonlocal count
+        for texts, labels, predictions in labelled:
+            yield list(build_rows(texts, labels, predictions))
+            count += len(texts)
+            report(count)
+
     with replacing_file(path) as draft:
-        WRITERS[path.suffix.lower()](draft, rows)
+        WRITERS[path.suffix.lower()](draft, iterate_rows())
+    return count
 
 
 def build_rows(
@@ -124,28 +168,35 @@ def build_rows(
         yield {"text": text, "label": label, "confidence": float(row.max()), **probabilities}
 
 
-def _write_delimited(path: Path, rows: list[Row], delimiter: str) -> None:
+def _write_delimited(path: Path, chunks: Iterator[list[Row]], delimiter: str) -> None:
+    rows = itertools.chain.from_iterable(chunks)
+    first = next(rows)
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer = csv.DictWriter(file, list(first), delimiter=delimiter)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(itertools.chain([first], rows))
 
 
-def _write_json_lines(path: Path, rows: list[Row]) -> None:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
+def _write_json_lines(path: Path, chunks: Iterator[list[Row]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in itertools.chain.from_iterable(chunks):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _write_parquet(path: Path, rows: list[Row]) -> None:
+def _write_parquet(path: Path, chunks: Iterator[list[Row]]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.Table.from_pylist(rows), path)
+    first = pa.Table.from_pylist(next(chunks))
+    with parquet.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for rows in chunks:
+            writer.write_table(pa.Table.from_pylist(rows, first.schema))
 
 
-WRITERS: dict[str, Callable[[Path, list[Row]], None]] = {
-    ".csv": lambda path, rows: _write_delimited(path, rows, ","),
-    ".tsv": lambda path, rows: _write_delimited(path, rows, "\t"),
+WRITERS: dict[str, Callable[[Path, Iterator[list[Row]]], None]] = {
+    ".csv": lambda path, chunks: _write_delimited(path, chunks, ","),
+    ".tsv": lambda path, chunks: _write_delimited(path, chunks, "\t"),
     ".jsonl": _write_json_lines,
     ".parquet": _write_parquet,
 }

@@ -14,12 +14,16 @@ import pytest
 from pyarrow import parquet
 
 from peft_sentiment.data.files import iterate_rows
-from peft_sentiment.data.sources import iterate_text_rows, read_texts
+from peft_sentiment.data.sources import iterate_text_rows
 from peft_sentiment.errors import DataError
 
 ENDINGS = [".csv", ".tsv", ".jsonl", ".parquet", ".txt"]
 LONG_REVIEW = "word " * 400
 MEGABYTE = 1 << 20
+
+
+def list_texts(path: Path, text_column: str) -> list[str]:
+    return [text for _, text in iterate_text_rows(path, text_column)]
 
 
 def write_texts(path: Path, texts: list[str]) -> Path:
@@ -103,7 +107,7 @@ def test_a_pipe_can_be_read(tmp_path: Path) -> None:
     os.mkfifo(path)
     writer = threading.Thread(target=path.write_text, args=('{"text": "fine"}\n',))
     writer.start()
-    assert read_texts(path, "text") == ["fine"]
+    assert list_texts(path, "text") == ["fine"]
     writer.join()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from peft_sentiment.config import PACKAGED_IMDB, PACKAGED_ROTTEN_TOMATOES, DataSettings
 from peft_sentiment.data import sources
-from peft_sentiment.data.sources import load_reviews, read_texts
+from peft_sentiment.data.sources import iterate_text_rows, load_reviews
 from peft_sentiment.errors import DataError, PeftSentimentError, SettingsError
 from peft_sentiment.records import Reviews, SourceData
 
@@ -26,6 +26,10 @@ REVIEWS = [
 ]
 
 Write = Callable[[str, str | bytes], Path]
+
+
+def list_texts(path: Path, text_column: str) -> list[str]:
+    return [text for _, text in iterate_text_rows(path, text_column)]
 
 
 @pytest.fixture
@@ -86,7 +90,7 @@ def test_every_form_of_file_gives_the_same_reviews(ending: str, tmp_path: Path) 
     assert source.name == str(path)
     assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert source.validation is source.test is None
-    assert read_texts(path, "text") == [text for text, _ in REVIEWS]
+    assert list_texts(path, "text") == [text for text, _ in REVIEWS]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -136,7 +140,7 @@ def test_any_rows_either_load_or_are_refused(rest: str, tmp_path: Path) -> None:
 
 
 def _read_or_refuse(path: Path) -> None:
-    for read in (load, lambda path: read_texts(path, "text")):
+    for read in (load, lambda path: list_texts(path, "text")):
         with contextlib.suppress(PeftSentimentError):
             read(path)
 
@@ -329,13 +333,13 @@ def test_a_test_file_needs_a_train_file() -> None:
 
 
 def test_texts_are_read_in_order_without_labels(write: Write) -> None:
-    assert read_texts(write("a.txt", "b\r\na <br /> \nb"), "text") == ["b", "a", "b"]
-    assert read_texts(write("a.csv", "id,review\n1,b\n2,a\n"), "review") == ["b", "a"]
+    assert list_texts(write("a.txt", "b\r\na <br /> \nb"), "text") == ["b", "a", "b"]
+    assert list_texts(write("a.csv", "id,review\n1,b\n2,a\n"), "review") == ["b", "a"]
 
 
 def test_a_blank_line_in_a_text_file_is_refused(write: Write) -> None:
     with pytest.raises(DataError, match="line 2: the line is blank"):
-        read_texts(write("a.txt", "a\n \nb\n"), "text")
+        list_texts(write("a.txt", "a\n \nb\n"), "text")
 
 
 def test_the_packaged_imdb_reviews_are_complete() -> None:

@@ -74,10 +74,10 @@ def run_comparison(parsed: argparse.Namespace) -> None:
 
 def run_prediction(parsed: argparse.Namespace) -> None:
     """`peft-sentiment predict`."""
-    from peft_sentiment.data.texts import collect_texts
+    from peft_sentiment.data.texts import iterate_texts
 
     text_column = load_settings(overrides=parsed.overrides).data.text_column
-    texts = collect_texts(parsed.texts, parsed.file, text_column, sys.stdin)
+    texts = iterate_texts(parsed.texts, parsed.file, text_column, sys.stdin)
     output = Path(parsed.output) if parsed.output else None
     from peft_sentiment.labelling import predict_texts
 

@@ -59,26 +59,11 @@ def load_reviews(settings: DataSettings) -> SourceData:
     return _load_hub(settings)
 
 
-def read_texts(path: Path, text_column: str) -> list[str]:
-    """Read the texts of a file that needs no labels; of a .txt file, each line is one.
-
-    Args:
-        path: a CSV, TSV, JSON Lines, Parquet or text file.
-        text_column: column that holds the texts.
-
-    Returns:
-        The texts in the file's order, cleaned.
-
-    Raises:
-        DataError: the file or a text is missing or malformed.
-    """
-    return [text for _, text in iterate_text_rows(path, text_column)]
-
-
 def iterate_text_rows(path: Path, text_column: str) -> Iterator[tuple[str, str]]:
-    """Yield what `read_texts` reads, one by one, in memory that does not grow with the file.
+    """Yield the texts of a file that needs no labels; of a .txt file, each line is one.
 
-    A missing file and an unknown ending are told at once, all else when it is reached.
+    They come in the file's order and cleaned, in memory that does not grow with the file. A missing
+    file and an unknown ending are told at once, all else when it is reached.
 
     Args:
         path: a CSV, TSV, JSON Lines, Parquet or text file.

@@ -1,20 +1,21 @@
 """Texts to label: from arguments, from a file, or from standard input."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from peft_sentiment.data.checks import clean_text
-from peft_sentiment.data.sources import read_texts
+from peft_sentiment.data.sources import iterate_text_rows
 from peft_sentiment.errors import DataError, SettingsError
 
 
-def collect_texts(
+def iterate_texts(
     arguments: Sequence[str], file: str | None, text_column: str, stdin: TextIO
-) -> list[str]:
+) -> Iterator[str]:
     """Return the texts to label: from the arguments, from a file, or a line each from `stdin`.
 
-    They are cleaned as those of the training are.
+    They are cleaned as those of the training are, and read one by one, in memory that does not
+    grow with their number: a missing file is told at once, a broken row when it is reached.
 
     Raises:
         DataError: there is no text, or the file is missing or malformed.
@@ -23,23 +24,28 @@ def collect_texts(
     if arguments and file is not None:
         raise SettingsError("Give texts as arguments or with --file, not both.")
     if file is not None:
-        return read_texts(Path(file), text_column)
+        return (text for _, text in iterate_text_rows(Path(file), text_column))
     if not arguments and stdin.isatty():
         raise SettingsError(
             "There is no text to label. Give texts as arguments, a file with --file, "
             "or a text a line on standard input."
         )
-    texts = [clean_text(text) for text in arguments or _read_lines(stdin)]
-    if not texts:
-        raise DataError("Standard input is empty, but must hold a text a line.")
+    return _iterate_checked(arguments or _iterate_lines(stdin))
+
+
+def _iterate_checked(texts: Iterable[str]) -> Iterator[str]:
+    place = 0
     for place, text in enumerate(texts, start=1):
-        _require_text(text, f"Text {place}")
-    return texts
+        cleaned = clean_text(text)
+        _require_text(cleaned, f"Text {place}")
+        yield cleaned
+    if place == 0:
+        raise DataError("Standard input is empty, but must hold a text a line.")
 
 
-def _read_lines(stdin: TextIO) -> list[str]:
+def _iterate_lines(stdin: TextIO) -> Iterator[str]:
     try:
-        return stdin.readlines()
+        yield from stdin
     except UnicodeDecodeError as error:
         raise DataError(f"Standard input is not UTF-8 ({error}). Convert it.") from error
 
