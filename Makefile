@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check format docs bench setup clean
+.PHONY: run test check format docs bench quality setup clean
 
 run: $(VENV)/.ready
 	$(BIN)/peft-sentiment run $(ARGS)
@@ -27,6 +27,9 @@ docs: $(VENV)/.ready-dev
 bench: $(VENV)/.ready
 	$(PIP_INSTALL) -e '.[bench]'
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+quality: $(VENV)/.ready
+	$(BIN)/python benchmarks/quality.py $(ARGS)
 
 setup: $(VENV)/.ready-dev
 

@@ -169,7 +169,7 @@ NONSENSE: list[tuple[str, object]] = [
     ("init_lora_weights", "pissa_niter_4"),
     ("layers_to_transform", ["first"]),
     ("method_options", "rank_pattern"),
-    ("num_train_epochs", 0.0),
+    ("num_train_epochs", -1.0),
     ("num_train_epochs", float("inf")),
     ("learning_rate", -1e-3),
     ("learning_rate", float("nan")),

@@ -51,6 +51,7 @@ from peft_sentiment.reporting.console import (
     show_foundation,
     show_heading,
     show_parameters,
+    show_passes,
     show_scores,
     show_training,
     show_validation,
@@ -222,6 +223,7 @@ def train_adapter(run: Run, foundation: Foundation) -> Training:
     classifier, settings = foundation.classifier, run.settings
     parameters = count_parameters(classifier.build_adapter(foundation.train))
     show_parameters(run.console, parameters)
+    show_passes(run.console, settings.training, len(foundation.train))
     show_cache(run.console, classifier.plan_cache_bytes(foundation.train))
     events: list[Event] = []
     try:

@@ -6,14 +6,22 @@ from typing import Literal
 from peft_sentiment.config.requirements import require
 from peft_sentiment.errors import SettingsError
 
+MOST_EPOCHS = 30
+"""Most passes over the training reviews that are chosen by their number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """The training run; names and meanings are those of transformers.TrainingArguments."""
 
     num_train_epochs: float = 3.0
-    """Passes over the training reviews; parts of a pass are allowed. When results are poor, try 5;
-    when training is slow, 1."""
+    """Passes over the training reviews; parts of a pass are allowed. 0 chooses by their number, so
+    that few reviews are passed over often: see reviews_to_pass. When results are poor, try 5; when
+    training is slow, 1."""
+
+    reviews_to_pass: int = 6000
+    """With num_train_epochs 0: reviews that the training sees, counted once per pass. There is at
+    least one pass, and there are at most 30."""
 
     learning_rate: float = 1e-3
     """Highest learning rate of adapter and head. When the loss jumps about, try a third."""
@@ -51,6 +59,14 @@ class TrainingSettings:
     max_grad_norm: float = 1.0
     """Longest gradient allowed; longer ones are scaled down to it. 0 for no limit."""
 
+    contrastive_weight: float = 0.0
+    """Weight of a second loss, which turns reviews of one label towards each other and those of
+    different labels away from each other, as SetFit does; for few labels. The last layer is then
+    computed at every token: a sixth more products. 0 for none."""
+
+    contrastive_max_reviews: int = 1000
+    """Most training reviews with which there is that second loss."""
+
     class_weights: Literal["none", "balanced"] = "none"
     """balanced lets rare labels count as much as frequent ones."""
 
@@ -81,10 +97,10 @@ class TrainingSettings:
     """Feeds split, head, adapter, order of the reviews and dropout."""
 
     def __post_init__(self) -> None:
-        for name in ("num_train_epochs", "learning_rate"):
-            value = getattr(self, name)
-            require(0 < value < float("inf"), f"training.{name}", value, "above 0")
+        rate = self.learning_rate
+        require(0 < rate < float("inf"), "training.learning_rate", rate, "above 0")
         for name in (
+            "reviews_to_pass",
             "per_device_train_batch_size",
             "per_device_eval_batch_size",
             "gradient_accumulation_steps",
@@ -94,6 +110,9 @@ class TrainingSettings:
             value = getattr(self, name)
             require(value >= 1, f"training.{name}", value, "at least 1")
         for name in (
+            "num_train_epochs",
+            "contrastive_weight",
+            "contrastive_max_reviews",
             "weight_decay",
             "warmup_steps",
             "max_grad_norm",
@@ -107,3 +126,13 @@ class TrainingSettings:
         require(self.seed < 2**32, "training.seed", self.seed, "below 2**32")
         if self.fp16 and self.bf16:
             raise SettingsError("training.fp16 and training.bf16 are both on; choose one of them.")
+
+    def choose_epochs(self, reviews: int) -> float:
+        """Return the passes over so many training reviews: those set, or chosen by the number."""
+        if self.num_train_epochs:
+            return self.num_train_epochs
+        return float(min(MOST_EPOCHS, max(1, round(self.reviews_to_pass / reviews))))
+
+    def choose_contrastive_weight(self, reviews: int) -> float:
+        """Return the weight of the second loss with so many training reviews."""
+        return self.contrastive_weight if reviews <= self.contrastive_max_reviews else 0.0

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from peft_sentiment.config import TrainingSettings
 from peft_sentiment.records import (
     DataRecord,
     Environment,
@@ -110,6 +111,15 @@ def show_scores(console: Console, title: str, scores: Scores) -> None:
         f"{as_rate(scores.reviews_per_second)} reviews/s"
     )
     console.print(Text.assemble((key_figure, "bold"), others))
+
+
+def show_passes(console: Console, settings: TrainingSettings, reviews: int) -> None:
+    """Show what the number of training reviews has decided: passes, and the loss for few labels."""
+    passes = settings.choose_epochs(reviews)
+    origin = "" if settings.num_train_epochs else ", chosen by their number"
+    say(console, f"Passes   {passes:g} over {as_count(reviews)} reviews{origin}")
+    if weight := settings.choose_contrastive_weight(reviews):
+        say(console, f"Few labels: a second, contrastive loss counts {weight:g} times")
 
 
 def show_cache(console: Console, size: int) -> None:

@@ -74,7 +74,8 @@ class TrainingRun:
     @property
     def steps(self) -> int:
         """Optimizer steps of the run; a part of a step counts as one."""
-        return max(1, count_steps(self.settings.num_train_epochs, self.steps_per_epoch))
+        epochs = self.settings.choose_epochs(len(self.train))
+        return max(1, count_steps(epochs, self.steps_per_epoch))
 
     @property
     def warmup_steps(self) -> int:

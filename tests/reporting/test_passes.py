@@ -1,0 +1,29 @@
+"""What the console says of passes that nobody has set."""
+
+import io
+
+from rich.console import Console
+
+from peft_sentiment.config import TrainingSettings
+from peft_sentiment.reporting.console import show_passes
+
+
+def show(settings: TrainingSettings, reviews: int) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    show_passes(console, settings, reviews)
+    written = console.file
+    assert isinstance(written, io.StringIO)
+    return written.getvalue()
+
+
+def test_chosen_passes_are_named_as_chosen_and_set_ones_are_not() -> None:
+    assert "3 over 1,000 reviews, chosen" in show(
+        TrainingSettings(num_train_epochs=0, reviews_to_pass=3000), 1000
+    )
+    assert show(TrainingSettings(num_train_epochs=1.5), 1000).strip().endswith("1,000 reviews")
+
+
+def test_the_second_loss_is_named_where_it_is_in_use() -> None:
+    settings = TrainingSettings(contrastive_weight=0.5, contrastive_max_reviews=300)
+    assert "contrastive loss counts 0.5 times" in show(settings, 300)
+    assert "contrastive" not in show(settings, 301)
