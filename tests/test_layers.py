@@ -24,7 +24,7 @@ LAYERS = (
     ("reporting",),
     ("serving", "scale"),
     ("pipeline",),
-    ("labelling",),
+    ("labelling", "checking"),
     ("saved_runs", "diagnosis"),
     ("commands",),
     ("cli",),
@@ -34,6 +34,7 @@ LAYERS = (
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 TORCH_FREE_MODULES = (
+    "checking",
     "cli",
     "commands",
     "config",
@@ -41,8 +42,10 @@ TORCH_FREE_MODULES = (
     "errors",
     "files",
     "data.files",
+    "data.inspection",
     "data.sources",
     "data.split",
+    "evaluation.label_errors",
     "evaluation.metrics",
     "evaluation.comparison",
     "evaluation.pairs",
@@ -50,7 +53,9 @@ TORCH_FREE_MODULES = (
     "evaluation.thresholds",
     "evaluation.storage",
     "reporting.calibration",
+    "model.tokenizer_files",
     "reporting.console",
+    "reporting.data_report",
     "reporting.pairs",
     "reporting.reference",
 )

@@ -3,6 +3,7 @@
     PeftSentimentError          exit code 2, one message without a traceback
     |-- SettingsError           a flag, a TOML file or an argument
     |-- DataError               a data file, its rows and labels, the split
+    |   `-- RefusedRowsError    rows that `check` found and training would refuse; exit code 1
     |-- ModelError              an encoder: missing, corrupt, not supported
     |   `-- AdapterError        a saved adapter's folder
     |-- HubError                the model hub: unreachable, or without what was asked for
@@ -30,6 +31,12 @@ class SettingsError(PeftSentimentError):
 
 class DataError(PeftSentimentError):
     """Data that is missing, unreadable or contradicts the settings."""
+
+
+class RefusedRowsError(DataError):
+    """A file that can be read, with rows that training would refuse."""
+
+    exit_code = 1
 
 
 class ModelError(PeftSentimentError):

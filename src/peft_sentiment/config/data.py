@@ -46,6 +46,11 @@ class DataSettings:
     """Names for the labels 0, 1, 2, ... of a file whose labels are numbers, in that order; or the
     labels that a file may have, in the order in which to report them."""
 
+    near_duplicate_similarity: float = 0.8
+    """How much two reviews must be alike to be nearly the same: the share of their runs of three
+    words that both have, from 0 to 1. A copy of a longer review in which a few words were changed
+    has more than 0.8."""
+
     train_size: int | Literal["full"] = 3000
     """Reviews to train on, or full for all that are left. Time grows in proportion; when training
     is slow, try 1000."""
@@ -69,6 +74,9 @@ class DataSettings:
         require_size("data.train_size", self.train_size, 1)
         require_size("data.validation_size", self.validation_size, 0)
         require_size("data.test_size", self.test_size, 1)
+        similarity = self.near_duplicate_similarity
+        name = "data.near_duplicate_similarity"
+        require(0 < similarity <= 1, name, similarity, "above 0, and 1 at most")
         require(self.max_length >= 8, "data.max_length", self.max_length, "at least 8")
         if self.label_names is not None:
             unique = len(set(self.label_names)) == len(self.label_names) >= 2

