@@ -24,13 +24,9 @@ from peft_sentiment.config import AdapterSettings
 from peft_sentiment.data.batching import TokenizedReviews, pad_batch
 from peft_sentiment.model.attention import AttentionForm
 from peft_sentiment.model.dropout import drawing_from
-from peft_sentiment.model.packed import (
-    PackedModel,
-    build_packed_model,
-    can_score_packed,
-    can_train_packed,
-    pack_reviews,
-)
+from peft_sentiment.model.packed import PackedModel
+from peft_sentiment.model.packing import pack_reviews
+from peft_sentiment.model.readers import build_packed_model, can_score_packed, can_train_packed
 from peft_sentiment.model.workspace import Workspace
 
 LENGTHS = [3, 40, 33, 33, 7, 40, 64, 1]

@@ -13,8 +13,9 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from peft_sentiment.config import AdapterSettings
 from peft_sentiment.data.batching import LabelledTokens, TokenizedReviews, pad_batch
 from peft_sentiment.model.last_layer import reading_every_token
-from peft_sentiment.model.packed import build_packed_model, pack_reviews
 from peft_sentiment.model.packed_states import compute_states_gradients
+from peft_sentiment.model.packing import pack_reviews
+from peft_sentiment.model.readers import build_packed_model
 from peft_sentiment.model.streams import one_thread
 from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.training.contrast import compute_contrast

@@ -16,14 +16,10 @@ from peft_sentiment.evaluation.prediction import MOST_TOKENS, evaluation_mode
 from peft_sentiment.model.attention import group_by_length
 from peft_sentiment.model.last_layer import reading_every_token
 from peft_sentiment.model.linear import Tape
-from peft_sentiment.model.packed import (
-    PackedModel,
-    PackedReviews,
-    build_packed_model,
-    can_score_packed,
-    pack_reviews,
-)
+from peft_sentiment.model.packed import PackedModel
+from peft_sentiment.model.packing import PackedReviews, pack_reviews
 from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.readers import build_packed_model, can_score_packed
 from peft_sentiment.model.streams import count_streams, map_streams
 from peft_sentiment.model.workspace import Workspace
 

@@ -17,8 +17,9 @@ from peft_sentiment.data.batching import (
     pad_batch,
     tokenize_reviews,
 )
-from peft_sentiment.model.packed import build_packed_model, can_score_packed, pack_reviews
+from peft_sentiment.model.packing import pack_reviews
 from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.readers import build_packed_model, can_score_packed
 from peft_sentiment.model.streams import count_streams, map_streams
 from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.records import Predictions

@@ -10,7 +10,8 @@ from torch import nn
 
 from peft_sentiment.model.attention import group_by_length
 from peft_sentiment.model.linear import Tape
-from peft_sentiment.model.packed import PackedModel, PackedReviews
+from peft_sentiment.model.packed import PackedModel
+from peft_sentiment.model.packing import PackedReviews
 from peft_sentiment.model.workspace import Workspace
 
 StatesLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -21,16 +21,13 @@ from peft_sentiment.config import TrainingSettings
 from peft_sentiment.data.batching import LabelledTokens, balance_batches, pad_batch
 from peft_sentiment.model.dropout import drawing_from
 from peft_sentiment.model.last_layer import reading_every_token
-from peft_sentiment.model.linear import LoraLinear, Projection
-from peft_sentiment.model.packed import (
-    PackedModel,
-    PackedReviews,
-    build_packed_model,
-    can_train_packed,
-    pack_reviews,
-)
+from peft_sentiment.model.linear import Projection
+from peft_sentiment.model.lora import LoraLinear
+from peft_sentiment.model.packed import PackedModel
 from peft_sentiment.model.packed_states import compute_states_gradients
+from peft_sentiment.model.packing import PackedReviews, pack_reviews
 from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.readers import build_packed_model, can_train_packed
 from peft_sentiment.model.streams import count_streams, map_streams
 from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.training.contrast import compute_contrast, pool_states
