@@ -128,8 +128,9 @@ def _train_preset(train: Reviews, draw: int, changes: dict[str, Any]) -> tuple[P
     classifier = SentimentClassifier.from_settings(load_settings())
     classifier.set_params(seed=draw, **changes)
     classifier.build_base(sorted(set(train.labels)))
-    classifier.build_adapter()
-    events = list(classifier.iterate_fit(classifier.tokenize(train), None))
+    tokens = classifier.tokenize(train)
+    classifier.build_adapter(tokens)
+    events = list(classifier.iterate_fit(tokens, None))
     return lambda texts: classifier.predict(texts).tolist(), len(events)
 
 
@@ -248,7 +249,7 @@ def render_tables(cells: Sequence[Cell]) -> str:
 
 
 def _render_table(cells: Sequence[Cell], count: Callable[[Cell], tuple[int, int]]) -> str:
-    methods = [name for name in METHODS if any(cell.method == name for cell in cells)]
+    methods = list(METHODS)
     lines = ["| labels | " + " | ".join(TITLES[name] for name in methods) + " |"]
     lines.append("|---|" + "---|" * len(methods))
     for size in DRAWS:
