@@ -21,9 +21,3 @@ def test_chosen_passes_are_named_as_chosen_and_set_ones_are_not() -> None:
         TrainingSettings(num_train_epochs=0, reviews_to_pass=3000), 1000
     )
     assert show(TrainingSettings(num_train_epochs=1.5), 1000).strip().endswith("1,000 reviews")
-
-
-def test_the_second_loss_is_named_where_it_is_in_use() -> None:
-    settings = TrainingSettings(contrastive_weight=0.5, contrastive_max_reviews=300)
-    assert "contrastive loss counts 0.5 times" in show(settings, 300)
-    assert "contrastive" not in show(settings, 301)

@@ -19,7 +19,7 @@ class TrainingSettings:
     that few reviews are passed over often: see reviews_to_pass. When results are poor, try 5; when
     training is slow, 1."""
 
-    reviews_to_pass: int = 6000
+    reviews_to_pass: int = 3000
     """With num_train_epochs 0: reviews that the training sees, counted once per pass. There is at
     least one pass, and there are at most 30."""
 
@@ -58,14 +58,6 @@ class TrainingSettings:
 
     max_grad_norm: float = 1.0
     """Longest gradient allowed; longer ones are scaled down to it. 0 for no limit."""
-
-    contrastive_weight: float = 0.0
-    """Weight of a second loss, which turns reviews of one label towards each other and those of
-    different labels away from each other, as SetFit does; for few labels. The last layer is then
-    computed at every token: a sixth more products. 0 for none."""
-
-    contrastive_max_reviews: int = 1000
-    """Most training reviews with which there is that second loss."""
 
     class_weights: Literal["none", "balanced"] = "none"
     """balanced lets rare labels count as much as frequent ones."""
@@ -111,8 +103,6 @@ class TrainingSettings:
             require(value >= 1, f"training.{name}", value, "at least 1")
         for name in (
             "num_train_epochs",
-            "contrastive_weight",
-            "contrastive_max_reviews",
             "weight_decay",
             "warmup_steps",
             "max_grad_norm",
@@ -132,7 +122,3 @@ class TrainingSettings:
         if self.num_train_epochs:
             return self.num_train_epochs
         return float(min(MOST_EPOCHS, max(1, round(self.reviews_to_pass / reviews))))
-
-    def choose_contrastive_weight(self, reviews: int) -> float:
-        """Return the weight of the second loss with so many training reviews."""
-        return self.contrastive_weight if reviews <= self.contrastive_max_reviews else 0.0

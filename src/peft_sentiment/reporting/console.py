@@ -114,12 +114,10 @@ def show_scores(console: Console, title: str, scores: Scores) -> None:
 
 
 def show_passes(console: Console, settings: TrainingSettings, reviews: int) -> None:
-    """Show what the number of training reviews has decided: passes, and the loss for few labels."""
+    """Show what the number of training reviews has decided: the passes over them."""
     passes = settings.choose_epochs(reviews)
     origin = "" if settings.num_train_epochs else ", chosen by their number"
     say(console, f"Passes   {passes:g} over {as_count(reviews)} reviews{origin}")
-    if weight := settings.choose_contrastive_weight(reviews):
-        say(console, f"Few labels: a second, contrastive loss counts {weight:g} times")
 
 
 def show_cache(console: Console, size: int) -> None:

@@ -6,31 +6,26 @@ Shapes: B reviews of a batch, N tokens of them, T tokens of the longest, D width
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from peft import PeftModel
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
 
 from peft_sentiment.config import TrainingSettings
 from peft_sentiment.data.batching import LabelledTokens, balance_batches, pad_batch
 from peft_sentiment.model.dropout import drawing_from
-from peft_sentiment.model.last_layer import reading_every_token
 from peft_sentiment.model.linear import Projection
 from peft_sentiment.model.lora import LoraLinear
 from peft_sentiment.model.packed import PackedModel
-from peft_sentiment.model.packed_states import compute_states_gradients
 from peft_sentiment.model.packing import PackedReviews, pack_reviews
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.model.readers import build_packed_model, can_train_packed
 from peft_sentiment.model.streams import count_streams, map_streams
 from peft_sentiment.model.workspace import Workspace
-from peft_sentiment.training.contrast import compute_contrast, pool_states
 from peft_sentiment.training.lower_layers import LowerLayersCache
 
 
@@ -82,20 +77,8 @@ class PaddedGradients:
         ids, mask = (self._move(part) for part in pad_batch(token_ids, self.pad_id))  # (B, T)
         targets = torch.from_numpy(self.train.targets[batch]).to(self.device)  # (B,)
         weights = self.label_weights.to(self.device)
-        contrast = self.settings.choose_contrastive_weight(len(self.train))
-        if not contrast:
-            logits = self.model(input_ids=ids, attention_mask=mask).logits  # (B, C)
-            return cross_entropy(logits.float(), targets, weights, reduction="sum")
-        with reading_every_token(self._get_bare_model()):
-            output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-        loss = cross_entropy(output.logits.float(), targets, weights, reduction="sum")
-        means, firsts = pool_states(output.hidden_states[-1].float(), mask)
-        both = compute_contrast(means, firsts, targets)
-        return loss + contrast * weights[targets].sum() * both
-
-    def _get_bare_model(self) -> PreTrainedModel:
-        model: Any = self.accelerator.unwrap_model(self.model)
-        return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
+        logits = self.model(input_ids=ids, attention_mask=mask).logits  # (B, C)
+        return cross_entropy(logits.float(), targets, weights, reduction="sum")
 
     def _move(self, part: torch.Tensor | None) -> torch.Tensor | None:
         """Bring a batch to the device; from pinned memory to a GPU, which need not wait for it."""
@@ -148,22 +131,13 @@ class PackedGradients:
     ) -> tuple[float, dict[nn.Parameter, torch.Tensor]]:
         reviews = pack_reviews([self.train.reviews.token_ids[i] for i in batch])
         targets = torch.from_numpy(self.train.targets[batch])
-        weight = self.settings.choose_contrastive_weight(len(self.train))
-        weight *= float(self.label_weights[targets].sum() / total)
 
         def compute_loss(logits: torch.Tensor) -> torch.Tensor:
             summed = cross_entropy(logits, targets, self.label_weights, reduction="sum")
             return summed / total
 
-        def compute_both(
-            logits: torch.Tensor, means: torch.Tensor, firsts: torch.Tensor
-        ) -> torch.Tensor:
-            return compute_loss(logits) + weight * compute_contrast(means, firsts, targets)
-
         x = self._run_lower_layers(batch, reviews, workspace)
         with drawing_from(torch.Generator().manual_seed(seed)):
-            if weight:
-                return compute_states_gradients(self.packed, x, reviews, compute_both, workspace)
             return self.packed.compute_gradients(x, reviews, compute_loss, workspace)
 
     def _run_lower_layers(
