@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from peft_sentiment.evaluation.prediction import compute_probabilities
+from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.records import Predictions
 
 BINARY = ("negative", "positive")

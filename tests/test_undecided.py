@@ -7,7 +7,7 @@ import pytest
 from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
-from peft_sentiment.model.saved_adapters import METADATA_FILE
+from peft_sentiment.model.metadata import METADATA_FILE
 from peft_sentiment.records import load_results
 
 TEXTS = ["The film was amazing and good.", "There are two brothers.", "It was awful, just bad."]

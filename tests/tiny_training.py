@@ -21,8 +21,8 @@ from peft_sentiment.data.batching import (
 from peft_sentiment.model.adapters import add_adapter, quiet_peft
 from peft_sentiment.model.dropout import CheapDropout
 from peft_sentiment.model.encoder import Encoder, load_encoder
+from peft_sentiment.model.metadata import AdapterMetadata
 from peft_sentiment.model.precision import Precision
-from peft_sentiment.model.saved_adapters import AdapterMetadata
 from peft_sentiment.records import Reviews
 from peft_sentiment.training.loop import TrainingRun
 

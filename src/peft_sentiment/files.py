@@ -116,3 +116,11 @@ def _get_umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def fingerprint_weights(folder: Path) -> str:
+    """Return one sha256 for all weight files of a model folder."""
+    digests = [compute_sha256(file) for file in sorted(folder.glob("model*.safetensors"))]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -9,12 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from peft_sentiment.config import EvaluationSettings
-from peft_sentiment.errors import OutputError, SettingsError
-from peft_sentiment.evaluation.thresholds import choose_threshold, decide_labels
+from peft_sentiment.errors import OutputError
+from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.files import replacing_file
-from peft_sentiment.inference.arguments import PARAMETERS
-from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.inference.loading import load_labeller
 from peft_sentiment.records import Predictions
 from peft_sentiment.reporting.console import show_predictions
 
@@ -27,41 +25,6 @@ Labelled = tuple[Sequence[str], Sequence[str], Predictions]
 CHUNK = 2000
 """Texts that are scored together: enough to make batches of like length, and few enough that a
 file of any size is labelled in constant memory."""
-
-
-def load_classifier(
-    folder: Path, overrides: Mapping[str, Mapping[str, Any]]
-) -> SentimentClassifier:
-    """Load a saved adapter with the settings of model and scoring that were given by hand.
-
-    Raises:
-        AdapterError: the adapter can't be loaded.
-        SettingsError: a threshold is asked for, and the adapter can't tell any.
-    """
-    given = overrides.get("evaluation", {})
-    names = [name for name in given if name in PARAMETERS]
-    chosen = {**overrides.get("model", {}), **overrides.get("training", {})}
-    classifier = SentimentClassifier.load(folder, **chosen, **{name: given[name] for name in names})
-    set_threshold(classifier, EvaluationSettings(**given), str(folder))
-    return classifier
-
-
-def set_threshold(
-    classifier: SentimentClassifier, settings: EvaluationSettings, where: str
-) -> None:
-    """Give a trained classifier the threshold that the settings ask for, if they ask for one.
-
-    Raises:
-        SettingsError: it has no calibration to choose one from, or none has the precision.
-    """
-    if settings.min_precision is None and settings.undecided_share is None:
-        return
-    if classifier.calibration_ is None:
-        raise SettingsError(
-            f"{where}: there were no validation reviews, so no threshold can be chosen. Leave out "
-            "--min-precision and --undecided-share, or train with a --validation-size above 0."
-        )
-    classifier.calibration_ = choose_threshold(classifier.calibration_, settings)
 
 
 def predict_texts(
@@ -107,7 +70,7 @@ def label_chunks(
     """
     rest = iter(texts)
     chunk = list(itertools.islice(rest, CHUNK))
-    classifier = load_classifier(folder, overrides)
+    classifier = load_labeller(folder, overrides)
     while chunk:
         predictions = classifier.predict_reviews(chunk)
         yield chunk, decide_labels(predictions, classifier.calibration_), predictions

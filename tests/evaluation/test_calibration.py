@@ -13,9 +13,9 @@ from peft_sentiment.evaluation.calibration import (
     compute_bin_errors,
     compute_calibration,
     fit_temperature,
-    rescale,
 )
-from peft_sentiment.evaluation.prediction import compute_probabilities
+from peft_sentiment.evaluation.probabilities import compute_probabilities
+from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.records import Predictions
 
 logit_rows = arrays(np.float32, (12, 3), elements=st.floats(-60, 60, width=32, allow_nan=False))

@@ -21,12 +21,8 @@ from tiny_training import (
 from torch import nn
 
 from peft_sentiment.data.batching import TokenizedReviews
-from peft_sentiment.evaluation.prediction import (
-    compute_probabilities,
-    evaluation_mode,
-    predict_logits,
-    predict_reviews,
-)
+from peft_sentiment.evaluation.prediction import evaluation_mode, predict_logits, predict_reviews
+from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.records import Reviews
 
 

@@ -8,14 +8,12 @@ from drawn_predictions import build_predictions, draw_overconfident
 
 from peft_sentiment.config import EvaluationSettings
 from peft_sentiment.errors import SettingsError
-from peft_sentiment.evaluation.calibration import rescale
+from peft_sentiment.evaluation.decisions import UNDECIDED, decide_labels, mark_decided
+from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.evaluation.thresholds import (
     POINTS,
-    UNDECIDED,
     build_calibration,
     choose_threshold,
-    decide_labels,
-    mark_decided,
     measure_calibration,
     measure_threshold,
 )

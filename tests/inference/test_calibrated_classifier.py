@@ -8,10 +8,10 @@ import pytest
 from sklearn.base import clone
 
 from peft_sentiment.config import EvaluationSettings
-from peft_sentiment.evaluation.calibration import rescale
+from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.evaluation.thresholds import choose_threshold
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.model.saved_adapters import load_metadata
+from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.records import Reviews
 
 

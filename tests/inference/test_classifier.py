@@ -26,7 +26,7 @@ from peft_sentiment.config import (
 from peft_sentiment.errors import DataError, DeviceMemoryError, PeftSentimentError, SettingsError
 from peft_sentiment.inference import classifier as classifier_module
 from peft_sentiment.inference.classifier import PARAMETERS, SentimentClassifier
-from peft_sentiment.model.saved_adapters import load_metadata
+from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.records import Reviews
 
 

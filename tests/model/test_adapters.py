@@ -33,12 +33,9 @@ from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.adapters import add_adapter, alters_base, count_parameters
 from peft_sentiment.model.architectures import ARCHITECTURES, find_target_modules
 from peft_sentiment.model.encoder import Encoder
+from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.model.methods import build_config
-from peft_sentiment.model.saved_adapters import (
-    load_adapter,
-    load_metadata,
-    save_adapter,
-)
+from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
 from peft_sentiment.training.loop import train_steps
 
 LENGTHS = [12, 30, 7, 30, 18, 9, 25, 14]

@@ -86,7 +86,7 @@ def run_prediction(parsed: argparse.Namespace) -> None:
 
 def run_demo(parsed: argparse.Namespace) -> None:
     """`peft-sentiment demo`."""
-    from peft_sentiment.labelling import load_classifier
+    from peft_sentiment.inference.loading import load_classifier
     from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 
     console = build_console()

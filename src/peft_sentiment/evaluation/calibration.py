@@ -7,17 +7,17 @@ neural networks", ICML 2017.
 Shapes: N reviews, C labels, K bins.
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from sklearn import metrics
 
 from peft_sentiment.evaluation.metrics import encode_labels, normalise
+from peft_sentiment.evaluation.temperature import restore_logits
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.calibration import CalibrationScores, ReliabilityBin
 
@@ -53,7 +53,7 @@ def fit_temperature(labels: Sequence[str], predictions: Predictions) -> float:
         DataError: a true label is none of the model's labels.
         ValueError: there are no reviews, or not as many labels as predictions.
     """
-    truth, logits = encode_labels(labels, predictions), _restore_logits(predictions)
+    truth, logits = encode_labels(labels, predictions), restore_logits(predictions)
     rows = np.arange(len(truth))
 
     def compute_cost(log_temperature: float) -> float:
@@ -67,17 +67,6 @@ def fit_temperature(labels: Sequence[str], predictions: Predictions) -> float:
     around = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
     found = minimize_scalar(compute_cost, bounds=around, method="bounded")
     return math.exp(found.x) if found.fun < compute_cost(0.0) else 1.0
-
-
-def rescale(predictions: Predictions, temperature: float) -> Predictions:
-    """Return the predictions as they are at another temperature; every label stays what it was."""
-    if temperature == predictions.temperature:
-        return predictions
-    exact = softmax(_restore_logits(predictions) / temperature, axis=1)
-    probabilities = _keep_winners(
-        exact.astype(np.float32), predictions.probabilities.argmax(axis=1)
-    )
-    return dataclasses.replace(predictions, probabilities=probabilities, temperature=temperature)
 
 
 def compute_calibration(
@@ -161,22 +150,3 @@ def _find_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return (N,), the bin of each confidence; an upper edge is part of its bin."""
     places = np.ceil(confidence * BINS).astype(np.int64) - 1
     return np.clip(places, 0, BINS - 1)
-
-
-def _restore_logits(predictions: Predictions) -> NDArray[np.float64]:
-    """Return (N, C) logits at temperature 1, to a constant in each row."""
-    smallest = float(np.finfo(np.float32).smallest_subnormal)
-    exact = predictions.probabilities.astype(np.float64)
-    logits: NDArray[np.float64] = np.log(np.maximum(exact, smallest)) * predictions.temperature
-    return logits
-
-
-def _keep_winners(
-    probabilities: NDArray[np.float32], winners: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Let each row's winner win still, where rounding has made two labels equal."""
-    lost = np.flatnonzero(probabilities.argmax(axis=1) != winners)
-    probabilities[lost, winners[lost]] = np.nextafter(
-        probabilities[lost].max(axis=1), np.float32(2)
-    )
-    return probabilities

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from peft_sentiment.data.batching import TokenizedReviews, iterate_scoring_batches, pad_batch
-from peft_sentiment.evaluation.prediction import MOST_TOKENS, evaluation_mode
+from peft_sentiment.evaluation.packed_scoring import MOST_TOKENS
+from peft_sentiment.evaluation.prediction import evaluation_mode
 from peft_sentiment.model.attention import group_by_length
 from peft_sentiment.model.last_layer import reading_every_token
 from peft_sentiment.model.linear import Tape

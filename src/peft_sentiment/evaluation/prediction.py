@@ -17,15 +17,11 @@ from peft_sentiment.data.batching import (
     pad_batch,
     tokenize_reviews,
 )
-from peft_sentiment.model.packing import pack_reviews
+from peft_sentiment.evaluation.packed_scoring import BatchLogits, score_packed
+from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.model.readers import build_packed_model, can_score_packed
-from peft_sentiment.model.streams import count_streams, map_streams
-from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.records import Predictions
-
-MOST_TOKENS = 2048
-"""Tokens that one stream has in memory while scoring; more are not faster."""
 
 
 def predict_reviews(
@@ -99,22 +95,12 @@ def predict_logits(
     return logits
 
 
-BatchLogits = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Places of a batch's reviews, and their logits."""
-
-
 def iterate_packed_logits(
     model: nn.Module, reviews: TokenizedReviews, batch_size: int, precision: Precision
 ) -> Iterator[BatchLogits]:
     """Yield logits by the fast path: adapters merged, no padding, a batch a stream."""
     packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=True)
-
-    def score(batch: NDArray[np.int64], workspace: Workspace) -> BatchLogits:
-        logits = packed.score(pack_reviews([reviews.token_ids[i] for i in batch]), workspace)
-        return batch, logits.numpy()
-
-    batches = iterate_scoring_batches(reviews.lengths, batch_size, MOST_TOKENS)
-    yield from map_streams(score, batches, count_streams())
+    yield from score_packed(packed, reviews, batch_size)
 
 
 def iterate_padded_logits(
@@ -132,15 +118,6 @@ def iterate_padded_logits(
             mask = None if mask is None else mask.to(precision.device)
             logits = model(input_ids=ids, attention_mask=mask).logits
         yield batch, logits.float().cpu().numpy()
-
-
-def compute_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the softmax over the last axis; rows sum to 1."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True, initial=-np.inf)
-    odds = np.exp(shifted)
-    probabilities: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
-    return probabilities.astype(np.float32)
 
 
 @contextmanager

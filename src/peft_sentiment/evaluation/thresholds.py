@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from peft_sentiment.config import EvaluationSettings
 from peft_sentiment.errors import SettingsError
-from peft_sentiment.evaluation.calibration import compute_calibration, fit_temperature, rescale
+from peft_sentiment.evaluation.calibration import compute_calibration, fit_temperature
+from peft_sentiment.evaluation.decisions import mark_decided
 from peft_sentiment.evaluation.intervals import compute_wilson_interval
+from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.calibration import (
     Calibration,
@@ -22,9 +24,6 @@ from peft_sentiment.records.calibration import (
     OperatingPoint,
     ThresholdRecord,
 )
-
-UNDECIDED = "undecided"
-"""What stands for the label of a review that the model is not sure enough of."""
 
 POINTS = 100
 """Thresholds that are kept, a hundredth of the validation reviews apart."""
@@ -69,25 +68,6 @@ def choose_threshold(calibration: Calibration, settings: EvaluationSettings) -> 
         threshold = float(np.interp(share, shares, confidences))
         return dataclasses.replace(calibration, threshold=threshold)
     return calibration
-
-
-def mark_decided(predictions: Predictions, calibration: Calibration | None) -> NDArray[np.bool_]:
-    """Return (N,), whether each review is sure enough for a label; all are without a threshold."""
-    if calibration is None or calibration.threshold is None:
-        return np.ones(len(predictions.probabilities), np.bool_)
-    # The threshold is one of calibrated probabilities, also where others are asked for.
-    confidence = rescale(predictions, calibration.temperature).probabilities.max(axis=1)
-    decided: NDArray[np.bool_] = confidence >= calibration.threshold
-    return decided
-
-
-def decide_labels(predictions: Predictions, calibration: Calibration | None) -> list[str]:
-    """Return (N,), the most probable label of each review, or `UNDECIDED`."""
-    is_decided = mark_decided(predictions, calibration)
-    return [
-        label if is_sure else UNDECIDED
-        for label, is_sure in zip(predictions.labels, is_decided, strict=True)
-    ]
 
 
 def measure_calibration(

@@ -19,8 +19,8 @@ from peft_sentiment.data.batching import (
     tokenize_reviews,
 )
 from peft_sentiment.errors import SettingsError, suggest
-from peft_sentiment.evaluation.calibration import rescale
 from peft_sentiment.evaluation.prediction import predict_reviews, predict_tokens
+from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.evaluation.thresholds import build_calibration
 from peft_sentiment.inference.arguments import (
     PARAMETERS,
@@ -33,6 +33,7 @@ from peft_sentiment.inference.environment import read_versions
 from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base
 from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
 from peft_sentiment.model.memory import memory_advice
+from peft_sentiment.model.metadata import FORMAT_VERSION, AdapterMetadata
 from peft_sentiment.model.methods import count_virtual_tokens, get_learning_rate_ratios
 from peft_sentiment.model.precision import (
     Precision,
@@ -40,12 +41,7 @@ from peft_sentiment.model.precision import (
     get_encoder_shape,
     pick_device,
 )
-from peft_sentiment.model.saved_adapters import (
-    FORMAT_VERSION,
-    AdapterMetadata,
-    load_adapter,
-    save_adapter,
-)
+from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
 from peft_sentiment.records import Predictions, Reviews
 from peft_sentiment.records.calibration import Calibration
 

@@ -1,6 +1,5 @@
 """A pre-trained encoder with its own standard classification head, and its tokenizer."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from peft_sentiment.config import ModelSettings
 from peft_sentiment.errors import HubError, ModelError, SettingsError
-from peft_sentiment.files import compute_sha256
+from peft_sentiment.files import fingerprint_weights
 from peft_sentiment.model.last_layer import read_first_token_only
 from peft_sentiment.model.packaged import PACKAGED_MODELS, load_packaged_folder
 
@@ -201,14 +200,6 @@ def set_head_dropout(model: PreTrainedModel, rates: dict[str, float]) -> None:
 
 def _is_in_body(model: PreTrainedModel, name: str) -> bool:
     return name.startswith(f"{model.base_model_prefix}.")
-
-
-def fingerprint_weights(folder: Path) -> str:
-    """Return one sha256 for all weight files of a model folder."""
-    digests = [compute_sha256(file) for file in sorted(folder.glob("model*.safetensors"))]
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _set_labels(config: PreTrainedConfig, label_names: Sequence[str]) -> None:

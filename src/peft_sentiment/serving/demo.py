@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from peft_sentiment.evaluation.thresholds import decide_labels
+from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.reporting.console import show_demo_rows
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.evaluation.metrics import compute_scores
-from peft_sentiment.evaluation.prediction import compute_probabilities, predict_logits
+from peft_sentiment.evaluation.prediction import predict_logits
+from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.records import Predictions, StepRecord, TrainingRecord, ValidationRecord
 from peft_sentiment.training.loop import TrainingRun, train_steps
 

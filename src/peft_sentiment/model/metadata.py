@@ -1,0 +1,78 @@
+"""What a saved adapter's folder holds besides peft's own files; read without torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft_sentiment.errors import AdapterError
+from peft_sentiment.records import build_record
+from peft_sentiment.records.calibration import Calibration
+
+METADATA_FILE = "peft_sentiment.json"
+FORMAT_VERSION = 1
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", METADATA_FILE)
+
+
+@dataclass(frozen=True)
+class AdapterMetadata:
+    """What is needed to score text and does not stand in peft's own file.
+
+    Attributes:
+        base_name: the base as it was asked for when training.
+        base_revision: its revision, of a model on the hub.
+        base_sha256: fingerprint of the base's weights.
+        head_seed: seed of the untrained head, so that the base can be compared with again.
+        label_names: label of each logit.
+        label_type: `str`, or `int` where the labels were whole numbers.
+        max_length: tokens read of a review.
+        truncation: which part of a longer review they are.
+        trained_with: settings of the run that trained it, section -> name -> value.
+        method: how it was trained; a name that --method takes.
+        calibration: what validation says of its probabilities, where there was one.
+    """
+
+    format_version: int
+    base_name: str
+    base_revision: str | None
+    base_sha256: str
+    head_seed: int
+    label_names: tuple[str, ...]
+    label_type: str
+    max_length: int
+    truncation: str
+    versions: dict[str, str]
+    trained_with: dict[str, dict[str, Any]] | None
+    method: str = "lora"
+    calibration: Calibration | None = None
+
+
+def load_metadata(folder: Path) -> AdapterMetadata:
+    """Read what a saved adapter needs besides peft's own files.
+
+    Raises:
+        AdapterError: the folder lacks a file, or the metadata is not readable.
+    """
+    missing = [name for name in ADAPTER_FILES if not (folder / name).is_file()]
+    if not folder.is_dir():
+        raise AdapterError(
+            f"{folder}: no such adapter folder. Train one with: peft-sentiment run, "
+            "or name the folder that a training has written."
+        )
+    if missing:
+        raise AdapterError(
+            f"{folder}: the adapter is not whole; it lacks {', '.join(missing)}. "
+            "Copy the folder again with all its files, or train the adapter again."
+        )
+    try:
+        values = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        values.setdefault("method", "lora")  # adapters of before there were others
+        if values["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format {values['format_version']}, needed is {FORMAT_VERSION}")
+        metadata: AdapterMetadata = build_record(AdapterMetadata, values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AdapterError(
+            f"{folder / METADATA_FILE}: not readable ({type(error).__name__}: {error}). "
+            "Copy the folder again, or train the adapter again."
+        ) from error
+    return metadata
