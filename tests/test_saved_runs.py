@@ -52,7 +52,7 @@ AWKWARD_TEXTS = (
 
 @pytest.fixture
 def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
+    return Console(file=io.StringIO(), width=1000)
 
 
 def read_shown(console: Console) -> str:
