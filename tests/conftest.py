@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hub.client import HubClient
 from hub.guard.loopback_only import refuse_other_hosts
@@ -17,6 +18,10 @@ from peft_sentiment.cli import main
 from peft_sentiment.records import Reviews
 
 CACHE_FOLDER = pytest.StashKey[str]()
+
+# No test is timed: a busy machine would make it fail.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

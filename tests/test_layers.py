@@ -25,7 +25,7 @@ LAYERS = (
     ("serving", "scale"),
     ("pipeline",),
     ("labelling", "checking"),
-    ("saved_runs", "diagnosis"),
+    ("saved_runs", "diagnosis", "experiments"),
     ("commands",),
     ("cli",),
 )
@@ -46,7 +46,10 @@ TORCH_FREE_MODULES = (
     "data.sources",
     "data.split",
     "evaluation.label_errors",
+    "evaluation.method_comparison",
     "evaluation.metrics",
+    "experiments.cells",
+    "experiments.methods",
     "evaluation.comparison",
     "evaluation.pairs",
     "evaluation.calibration",
@@ -56,8 +59,12 @@ TORCH_FREE_MODULES = (
     "model.tokenizer_files",
     "reporting.console",
     "reporting.data_report",
+    "reporting.experiment_pictures",
+    "reporting.experiments",
     "reporting.pairs",
     "reporting.reference",
+    "training.search",
+    "training.search_ranges",
 )
 HEAVY_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate")
 

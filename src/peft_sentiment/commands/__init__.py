@@ -6,7 +6,7 @@ A command imports what it needs when it is called, so that the help answers at o
 from collections.abc import Callable
 from typing import Any
 
-from peft_sentiment.commands import check, doctor, run, saved
+from peft_sentiment.commands import check, doctor, experiments, run, saved
 
 ADDERS: tuple[Callable[[Any], None], ...] = (
     run.add_run,
@@ -16,6 +16,8 @@ ADDERS: tuple[Callable[[Any], None], ...] = (
     saved.add_predict,
     saved.add_demo,
     check.add_check,
+    experiments.add_methods,
+    experiments.add_search,
     doctor.add_doctor,
 )
 """What adds each command to the parser."""

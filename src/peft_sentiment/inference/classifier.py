@@ -136,16 +136,29 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def build_base(self, classes: Sequence[str] | Sequence[int]) -> None:
         """Load the encoder with an untrained head for these classes; predictions are guesses."""
         settings = self.settings
+        pick_device(settings.model.device)  # A wrong one is told before anything is loaded.
+        names = tuple(map(str, classes))
+        self.use_base(load_encoder(settings.model, names, settings.training.seed), classes)
+
+    def use_base(self, encoder: Encoder, classes: Sequence[str] | Sequence[int]) -> None:
+        """Stand on an encoder that is loaded as `build_base` would; training changes it.
+
+        Args:
+            encoder: with an untrained head for these classes.
+            classes: labels of the texts.
+
+        Raises:
+            SettingsError: the device is missing, or the encoder can't read so many tokens.
+        """
+        settings = self.settings
         device = pick_device(settings.model.device)
         self.classes_: NDArray[Any] = np.asarray(classes)
-        self.encoder_: Encoder = load_encoder(
-            settings.model, self.label_names, settings.training.seed
-        )
-        shape = get_encoder_shape(self.encoder_.model.config)
+        self.encoder_: Encoder = encoder
+        shape = get_encoder_shape(encoder.model.config)
         self.precision_: Precision = choose_precision(device, settings.training, shape)
         extra = count_virtual_tokens(settings.adapter)
-        require_length_fits(self.encoder_, settings.data.max_length + extra)
-        self.model_: nn.Module = nn.Module.to(self.encoder_.model, device)
+        require_length_fits(encoder, settings.data.max_length + extra)
+        self.model_: nn.Module = nn.Module.to(encoder.model, device)
         self.calibration_: Calibration | None = None
 
     def build_adapter(self, train: LabelledTokens) -> PeftModel:

@@ -4,6 +4,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,8 @@ from peft_sentiment.errors import DeviceMemoryError
 
 SIGNS = ("not enough memory", "can't allocate memory", "out of memory", "alloc_cpu")
 """What torch's allocators say, which raise a plain RuntimeError on the CPU."""
+
+PROCESS_STATUS = Path("/proc/self/status")
 
 
 @contextmanager
@@ -48,6 +51,13 @@ def _render_advice(settings: Settings) -> str:
 
 
 def measure_peak_rss() -> int:
-    """Return the most memory that this process has held so far, in bytes."""
+    """Return the most memory that this process has held so far, in bytes.
+
+    Linux counts what the process held that started it into `ru_maxrss`, so its own mark is read.
+    """
+    if PROCESS_STATUS.is_file():
+        for line in PROCESS_STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

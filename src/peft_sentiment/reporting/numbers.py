@@ -46,3 +46,10 @@ def as_rough_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def as_bytes(number: int) -> str:
+    """Return a size such as 66 kB, 1.2 MB or 1.30 GB."""
+    if number < 1e5:
+        return f"{number / 1e3:.0f} kB"
+    return f"{number / 1e6:.1f} MB" if number < 1e9 else f"{number / 1e9:.2f} GB"

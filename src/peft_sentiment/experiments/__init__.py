@@ -1,0 +1,1 @@
+"""Many trainings to answer one question: which method, which settings."""
