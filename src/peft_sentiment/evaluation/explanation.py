@@ -2,8 +2,8 @@
 
 The path goes from the review with every word masked to the review itself; special tokens and
 positions stay as they are. It is computed in float32: in bfloat16 the scores miss several percent
-of what they should add up to. What is explained are the label's log-odds against all others; with two
-labels that is the difference of the logits. Source: M. Sundararajan and others, "Axiomatic
+of what they should add up to. What is explained are the label's log-odds against all others; with
+two labels that is the difference of the logits. Source: M. Sundararajan and others, "Axiomatic
 attribution for deep networks", ICML 2017.
 
 Shapes: B reviews along the path, T tokens, C labels, D width of the embeddings.
