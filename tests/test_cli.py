@@ -16,8 +16,10 @@ from peft_sentiment.commands import run
 from peft_sentiment.config import SettingField, Settings, list_setting_fields, load_settings
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("run", "train", "evaluate", "compare", "predict", "demo", "check", "methods", "search",
-            "doctor")  # fmt: skip
+COMMANDS = (
+    "run", "train", "evaluate", "compare", "errors", "predict", "demo", "check", "methods", "search",
+    "doctor",
+)  # fmt: skip
 FIELDS = list_setting_fields()
 
 FLAGS: list[tuple[list[str], str, object]] = [

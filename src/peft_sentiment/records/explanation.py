@@ -50,6 +50,13 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class ExplanationsRecord:
+    """The contents of explanations.json."""
+
+    explanations: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True)
 class Faithfulness:
     """Whether the words that are said to matter do: what happens without them.
 
