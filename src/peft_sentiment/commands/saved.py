@@ -16,6 +16,7 @@ from peft_sentiment.commands.flags import (
     list_settings,
 )
 from peft_sentiment.config import load_settings
+from peft_sentiment.errors import SettingsError
 
 
 def add_evaluate(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself

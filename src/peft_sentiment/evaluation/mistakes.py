@@ -4,6 +4,7 @@ Shapes: N reviews, C labels.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -136,6 +137,8 @@ def find_label_doubts(
 ) -> LabelDoubts | None:
     """Return the reviews whose label is probably wrong, or None where cleanlab is not installed.
 
+    With a single label there is nothing to doubt it for, and None as well.
+
     Source: C. Northcutt and others, "Confident learning: estimating uncertainty in dataset
     labels", Journal of Artificial Intelligence Research 70 (2021).
     """
@@ -144,9 +147,14 @@ def find_label_doubts(
     except ImportError:
         return None
     truth, exact = encode_labels(reviews.labels, predictions), normalise(predictions.probabilities)
-    ranked = find_label_issues(
-        truth, exact, return_indices_ranked_by="self_confidence", n_jobs=1
-    ).tolist()
+    if len(set(truth.tolist())) < 2:
+        return None
+    with warnings.catch_warnings():
+        # It warns of labels with few reviews, whose errors it then may miss.
+        warnings.simplefilter("ignore", UserWarning)
+        ranked = find_label_issues(
+            truth, exact, return_indices_ranked_by="self_confidence", n_jobs=1
+        ).tolist()
     is_kept = np.ones(len(reviews), np.bool_)
     is_kept[ranked] = False
     right = int(np.equal(predictions.labels, reviews.labels)[is_kept].sum())
