@@ -21,6 +21,7 @@ PART = 10
 
 
 def main() -> None:
+    """Explain reviews, take words out, and print what happens."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("adapter", nargs="?", default="saved_peft_model", type=Path)
     parser.add_argument("--reviews", type=int, default=200)
