@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check format docs bench quality setup clean
+.PHONY: run test check format docs bench quality chaos setup clean
 
 run: $(VENV)/.ready
 	$(BIN)/peft-sentiment run $(ARGS)
@@ -30,6 +30,9 @@ bench: $(VENV)/.ready
 
 quality: $(VENV)/.ready
 	$(BIN)/python benchmarks/quality.py $(ARGS)
+
+chaos: $(VENV)/.ready
+	$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 setup: $(VENV)/.ready-dev
 

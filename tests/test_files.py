@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,9 +11,11 @@ from pathlib import Path
 import pytest
 from tiny_runs import read_folder
 
+from peft_sentiment import files
 from peft_sentiment.errors import OutputError
 from peft_sentiment.files import (
     compute_sha256,
+    locked,
     replacing_file,
     replacing_folder,
     require_writable_folder,
@@ -36,7 +40,7 @@ def test_a_file_takes_its_place_when_the_block_has_succeeded(tmp_path: Path) -> 
     with replacing_file(path) as draft:
         fill(draft)
         assert not path.exists()
-        assert draft.parent == path.parent
+        assert draft.is_relative_to(path.parent)
     assert path.read_text(encoding="utf-8") == "new"
     assert list(path.parent.iterdir()) == [path]
 
@@ -117,10 +121,93 @@ def test_a_rename_that_fails_leaves_the_old_folder(
         return rename(source, target)
 
     monkeypatch.setattr(Path, "rename", fail_for_the_draft)
+    monkeypatch.setattr(files, "_find_renameat2", lambda: None)
     with pytest.raises(OutputError, match="Input/output error"), replacing_folder(path) as draft:
         fill(draft)
     assert read_folder(tmp_path) == before
     assert list(tmp_path.iterdir()) == ([path] if has_old else [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="two names change places at once on Linux only")
+def test_a_folder_is_replaced_without_a_moment_in_which_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "place"
+    path.mkdir()
+    fill(path, "old")
+    monkeypatch.setattr(Path, "rename", lambda *_: pytest.fail("one after the other"))
+    with replacing_folder(path) as draft:
+        fill(draft)
+    assert read_folder(tmp_path) == {"place/part": b"new"}
+
+
+KILLED_WHILE_WRITING = """
+import os, pathlib, signal, sys
+from peft_sentiment.files import replacing_file, replacing_folder
+with {replacing}(pathlib.Path(sys.argv[1])) as draft:
+    (draft / "part" if draft.is_dir() else draft).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
+def test_what_a_killed_process_has_left_goes_with_the_next_write(
+    tmp_path: Path, replacing: Replacing
+) -> None:
+    path = tmp_path / "place [1]"
+    code = KILLED_WHILE_WRITING.format(replacing=replacing.__name__)  # type: ignore[attr-defined]
+    done = subprocess.run([sys.executable, "-c", code, path], timeout=60)
+    assert done.returncode == -9
+    assert not path.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    with replacing(path) as draft:
+        fill(draft)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_draft_that_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "place") as draft:
+        fill(draft)
+        code = KILLED_WHILE_WRITING.format(replacing="replacing_folder")
+        subprocess.run([sys.executable, "-c", code, tmp_path / "place"], timeout=60)
+        assert (draft / "part").is_file()
+    assert read_folder(tmp_path / "place") == {"part": b"new"}
+
+
+HOLDING = """
+import pathlib, sys, time
+from peft_sentiment.files import locked
+folder = pathlib.Path(sys.argv[1])
+with locked(folder, folder / ".lock", "--output-dir"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_place_belongs_to_one_process_until_it_ends_however_it_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "output"
+    command = [sys.executable, "-c", HOLDING, folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(OutputError, match=r"another run is at work there.*--output-dir"),
+            locked(folder, folder / ".lock", "--output-dir"),
+        ):
+            pytest.fail("two at once")
+        other.kill()
+    with locked(folder, folder / ".lock", "--output-dir"):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_is_seen_in_the_words_of_libraries_too(tmp_path: Path) -> None:
+    words = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with (
+        pytest.raises(OutputError, match=r"written \(No space left on device\)"),
+        replacing_file(tmp_path / "place"),
+    ):
+        raise Exception(words)
 
 
 def test_new_files_have_the_permissions_that_the_user_asks_for(tmp_path: Path) -> None:

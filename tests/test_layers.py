@@ -15,7 +15,7 @@ FOLDER = Path(peft_sentiment.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("config", "records", "files"),
+    ("config", "records", "files", "interruptions"),
     ("data", "model"),
     ("evaluation",),
     ("training",),
@@ -24,6 +24,7 @@ LAYERS = (
     ("reporting",),
     ("serving", "scale"),
     ("insight",),
+    ("unfinished",),
     ("pipeline",),
     ("labelling", "checking"),
     ("saved_runs", "diagnosis", "experiments"),
@@ -42,6 +43,7 @@ TORCH_FREE_MODULES = (
     "records",
     "errors",
     "files",
+    "interruptions",
     "data.files",
     "data.inspection",
     "data.sources",
@@ -70,6 +72,8 @@ TORCH_FREE_MODULES = (
     "reporting.reference",
     "training.search",
     "training.search_ranges",
+    "reporting.unfinished",
+    "training.identity",
 )
 HEAVY_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate")
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.storage import load_predictions
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.records import Results, StepRecord, ValidationRecord, load_results
+from peft_sentiment.training.checkpoints import load_checkpoint
 
 RunPipeline = Callable[..., tuple[Results, str]]
 
@@ -133,34 +136,49 @@ def test_every_step_and_validation_is_stored(settings: Settings) -> None:
     assert kinds.count(ValidationRecord.__name__) == len(results.training.validations) == 2
 
 
-def test_an_interruption_keeps_the_last_run_and_saves_the_weights_apart(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_the_last_run_and_the_training_so_far(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     run(settings)
     output, adapter = Path(settings.output.output_dir), Path(settings.output.adapter_dir)
     before = _read_all(adapter) | _read_all(output)
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pipeline, "show_validation", interrupt)
-    with pytest.raises(InterruptionError, match="after step 13") as stopped:
+    monkeypatch.setattr(pipeline, "show_validation", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(InterruptionError, match=r"after step 13.*--resume") as stopped:
         run(settings)
     after = _read_all(adapter) | _read_all(output)
-    saved = output / pipeline.INTERRUPTED_FOLDER
+    saved = output / "checkpoints" / "interrupted"
     assert {path: after[path] for path in before} == before
     assert str(saved) in str(stopped.value)
+    assert stopped.value.exit_code == code
+    assert load_checkpoint(output / "checkpoints" / "checkpoint-13").step == 13
     assert SentimentClassifier.load(saved).predict(["A good film."]).shape == (1,)
 
 
-def test_an_interruption_before_the_first_step_saves_nothing(
+def test_a_second_signal_stops_at_once_and_the_last_checkpoint_stays(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt_twice(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(pipeline, "show_validation", interrupt_twice)
+    settings = settings.updated({"output": {"save_steps": 5}}, "test")
+    with pytest.raises(InterruptionError, match=r"checkpoint-10\. .*--resume"):
+        run(settings)
+    output = Path(settings.output.output_dir)
+    assert load_checkpoint(output / "checkpoints" / "checkpoint-10").step == 10
+
+
+def test_an_interruption_before_the_first_checkpoint_leaves_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline.SentimentClassifier, "iterate_fit", interrupt)
-    with pytest.raises(InterruptionError, match="nothing is saved"):
+    with pytest.raises(KeyboardInterrupt):
         run(settings)
     assert _read_all(Path(settings.output.output_dir)) == {}
 

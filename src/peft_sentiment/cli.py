@@ -13,25 +13,28 @@ from peft_sentiment import __version__
 from peft_sentiment.commands import ADDERS
 from peft_sentiment.commands.flags import Parser
 from peft_sentiment.errors import PeftSentimentError, SettingsError, suggest
+from peft_sentiment.interruptions import Termination, termination_raised
 
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    0 is success, 2 an error with a message on standard error, 130 an interruption by Ctrl-C.
+    0 is success, 2 an error with a message on standard error, 130 an interruption by Ctrl-C, 143
+    one by SIGTERM.
     """
     set_up_libraries()
     try:
         parsed = parse_arguments(sys.argv[1:] if arguments is None else list(arguments))
-        parsed.command(parsed)
+        with termination_raised():
+            parsed.command(parsed)
     except PeftSentimentError as error:
         print(f"peft-sentiment: {error}", file=sys.stderr)  # noqa: T201 - the console is written here
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("peft-sentiment: stopped; nothing was changed.", file=sys.stderr)  # noqa: T201
-        return EXIT_INTERRUPTED
+        return EXIT_TERMINATED if isinstance(stop, Termination) else EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output, such as `head`, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,15 +8,17 @@
     |   `-- AdapterError        a saved adapter's folder
     |-- HubError                the model hub: unreachable, or without what was asked for
     |-- OutputError             a folder or file that can't be written
+    |-- CheckpointError         a checkpoint that is damaged, or of another run
     |-- DeviceMemoryError       memory ran out
     |-- DivergenceError         the loss is no number any more
-    `-- InterruptionError       Ctrl-C during training; exit code 130
+    `-- InterruptionError       Ctrl-C (exit code 130) or SIGTERM (143) during training
 
 A message says where, what was found, what is needed and what to do. `cli.main` alone turns an
 error into a message and an exit code; any other exception is a bug and keeps its traceback.
 """
 
 import difflib
+from collections.abc import Sequence
 
 
 class PeftSentimentError(Exception):
@@ -59,14 +61,34 @@ class DeviceMemoryError(PeftSentimentError):
     """Memory ran out; the message names the flags that help."""
 
 
+class CheckpointError(PeftSentimentError):
+    """A checkpoint that is damaged, or of a run with other settings."""
+
+
 class DivergenceError(PeftSentimentError):
-    """The loss became infinite or not a number."""
+    """The loss became infinite or not a number.
+
+    Attributes:
+        step: optimizer step at which it did.
+        reviews: places of that step's reviews among the training reviews.
+    """
+
+    def __init__(self, message: str, step: int = 0, reviews: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.step = step
+        self.reviews = reviews
 
 
 class InterruptionError(PeftSentimentError):
-    """Training was stopped by the user; the message says what is saved."""
+    """Training was stopped from outside; the message says what is saved.
 
-    exit_code = 130
+    Attributes:
+        exit_code: 128 and the number of the signal, as shells have it.
+    """
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def suggest(name: str, known: list[str]) -> str:

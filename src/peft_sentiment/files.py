@@ -1,15 +1,30 @@
 """Files and folders, whole or not there: written beside their place, then renamed into it."""
 
 import contextlib
+import ctypes
+import functools
 import hashlib
 import os
+import re
+import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from peft_sentiment.errors import OutputError
 
+if sys.platform != "win32":
+    import fcntl
+
 _BLOCK_BYTES = 1 << 20
+_OS_ERROR_IN_WORDS = re.compile(r"(?:[^:]*: )*(.*) \(os error \d+\)")
+"""How libraries written in Rust tell of a full disk, in exceptions that are no OSError."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""Of Linux: paths are relative to the working folder; two names change places at once."""
 
 
 @contextlib.contextmanager
@@ -19,18 +34,14 @@ def replacing_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder can't be made or the file not be written; `path` is as it was.
     """
-    with _output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-        draft = Path(name)
-        try:
-            yield draft
-            draft.chmod(0o666 & ~_get_umask())
-            _flush_to_disk(draft)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with _output_errors(path), _draft_folder(path) as folder:
+        draft = folder / path.name
+        draft.touch()
+        yield draft
+        draft.chmod(0o666 & ~_get_umask())
+        _flush_to_disk(draft)
+        draft.replace(path)
+        _flush_to_disk(path.parent)
 
 
 @contextlib.contextmanager
@@ -40,23 +51,123 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder can't be made or not be filled; `path` is as it was.
     """
+    with _output_errors(path), _draft_folder(path) as folder:
+        draft = folder / "new"
+        draft.mkdir()
+        yield draft
+        for item in (draft, *draft.rglob("*")):
+            if item.is_file():
+                item.chmod(0o666 & ~_get_umask())
+            _flush_to_disk(item)
+        if path.exists():
+            exchange(draft, path, folder / "old")
+        else:
+            draft.rename(path)
+        _flush_to_disk(path.parent)
+
+
+def exchange(new: Path, path: Path, old: Path) -> None:
+    """Put `new` in the place of `path`, which is never missing where the system can help it.
+
+    Args:
+        new: what is to stand at `path`.
+        path: where something stands.
+        old: a free place in the file system of `path`.
+    """
+    rename = _find_renameat2()
+    arguments = (_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE)
+    if rename is not None and rename(*arguments) == 0:
+        return
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+
+
+@functools.cache
+def _find_renameat2() -> Callable[..., int] | None:
+    if sys.platform != "linux":
+        return None
+    function: Callable[..., int] | None = getattr(ctypes.CDLL(None), "renameat2", None)
+    return function
+
+
+@contextlib.contextmanager
+def _draft_folder(path: Path) -> Iterator[Path]:
+    """Give a hidden folder beside `path`, and remove it and those that killed processes left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_dead_drafts(path)
+    folder = Path(tempfile.mkdtemp(prefix=_get_draft_prefix(path), dir=path.parent))
+    try:
+        with _held(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _get_draft_prefix(path: Path) -> str:
+    return f".{path.name}.draft-"
+
+
+def _remove_dead_drafts(path: Path) -> None:
+    for draft in path.parent.glob(f"{_escape_glob(_get_draft_prefix(path))}*"):
+        with contextlib.suppress(OSError), _held(draft):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _escape_glob(text: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", text)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Lock a folder for as long as this process lives at most.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: Path, lock_file: Path, flag: str) -> Iterator[None]:
+    """Keep other processes that ask for the same out of a place for the time of this block.
+
+    The lock goes with the process that holds it, however that ends.
+
+    Args:
+        path: the place.
+        lock_file: stands for it; made if it is not there, and removed in the end.
+        flag: that names another place.
+
+    Raises:
+        OutputError: another process has it.
+    """
     with _output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
-            draft, old = Path(name) / "new", Path(name) / "old"
-            draft.mkdir()
-            yield draft
-            for file in (item for item in draft.rglob("*") if item.is_file()):
-                file.chmod(0o666 & ~_get_umask())
-                _flush_to_disk(file)
-            if path.exists():
-                path.rename(old)
-            try:
-                draft.rename(path)
-            except OSError:
-                if old.exists():
-                    old.rename(path)
-                raise
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"{path}: another run is at work there. Wait until it has ended, or name another "
+                f"folder with {flag}."
+            ) from None
+    try:
+        yield
+    finally:
+        lock_file.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -100,16 +211,33 @@ def require_writable_folder(path: Path, flag: str) -> None:
 def _output_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        reason = _find_os_error(error)
+        if reason is None:
+            raise
         raise OutputError(
-            f"{path}: can't be written ({error.strerror or error}). "
+            f"{path}: can't be written ({reason}). "
             "Make room or choose another place; what stood there before is unchanged."
         ) from error
 
 
+def _find_os_error(error: Exception) -> str | None:
+    """Return what the system refused, or None where the error is of another kind."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    found = _OS_ERROR_IN_WORDS.match(str(error))
+    return found[1] if found else None
+
+
 def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Wait until a file, or the names in a folder, are on disk."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _get_umask() -> int:

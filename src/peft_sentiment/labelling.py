@@ -12,7 +12,7 @@ from rich.console import Console
 from peft_sentiment.errors import OutputError
 from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.files import replacing_file
-from peft_sentiment.inference.loading import load_labeller
+from peft_sentiment.inference.loading import load_classifier, load_labeller
 from peft_sentiment.records import Predictions
 from peft_sentiment.reporting.console import show_predictions
 from peft_sentiment.reporting.explanation import show_explanations

@@ -1,10 +1,9 @@
 """The parts in order: each reads records and writes one, last."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,18 @@ from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.data.checks import fingerprint_texts
 from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.data.split import split_reviews
-from peft_sentiment.errors import InterruptionError, OutputError, SettingsError
+from peft_sentiment.errors import OutputError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.pairs import compare_pairs
-from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER as PREDICTIONS_FOLDER
-from peft_sentiment.evaluation.storage import RESULTS_FILE as RESULTS_FILE
-from peft_sentiment.evaluation.storage import save_predictions
+from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER, RESULTS_FILE, save_predictions
 from peft_sentiment.evaluation.thresholds import choose_threshold, measure_calibration
 from peft_sentiment.files import require_writable_folder, write_text
 from peft_sentiment.inference.baselines import predict_baselines
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.environment import describe_environment
 from peft_sentiment.insight import store_insight
+from peft_sentiment.interruptions import signals_put_off
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.model.saved_adapters import require_replaceable
@@ -61,9 +59,18 @@ from peft_sentiment.reporting.console import (
 )
 from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
+from peft_sentiment.training.checkpoints import render_events
 from peft_sentiment.training.fit import Event, summarize_training
-
-INTERRUPTED_FOLDER = "checkpoints/interrupted"
+from peft_sentiment.training.saving import CheckpointSaver
+from peft_sentiment.unfinished import (
+    diverged_reviews_listed,
+    make_paths_absolute,
+    open_checkpoints,
+    outputs_locked,
+    remove_unfinished,
+    save_interrupted,
+    told_how_to_go_on,
+)
 
 
 @dataclass(frozen=True)
@@ -101,24 +108,33 @@ class Training:
     events: list[Event] = field(repr=False)
 
 
-def run_pipeline(settings: Settings, console: Console) -> Results:
+def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> Results:
     """Measure the base, train an adapter, compare both, store everything, show samples.
+
+    Args:
+        settings: of the run.
+        console: where to show what happens.
+        resume: whether to go on from where an unfinished run of these settings was stopped.
 
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
     run = Run(settings, console)
     require_outputs(settings)
-    show_heading(console, 1, "The foundation model")
-    foundation = load_foundation(run)
-    base = score_model(run, foundation, "Base")
-    baselines = score_baselines(run, foundation)
-    show_heading(console, 2, "PEFT configuration and training")
-    training = train_adapter(run, foundation)
-    peft = score_model(run, foundation, "PEFT")
-    predictions = {"base": base, **baselines, "peft": peft}
-    results = compare_models(run, foundation, training, predictions)
-    store_run(settings, foundation, training, predictions, results)
+    with outputs_locked(settings):
+        show_heading(console, 1, "The foundation model")
+        foundation = load_foundation(run)
+        saver = open_checkpoints(settings, console, foundation, resume)
+        with told_how_to_go_on(saver):
+            base = score_model(run, foundation, "Base")
+            baselines = score_baselines(run, foundation)
+            show_heading(console, 2, "PEFT configuration and training")
+            training = train_adapter(run, foundation, saver)
+            peft = score_model(run, foundation, "PEFT")
+            predictions = {"base": base, **baselines, "peft": peft}
+            results = compare_models(run, foundation, training, predictions)
+            store_run(settings, foundation, training, predictions, results)
+        remove_unfinished(settings)
     show_heading(console, 3, "Performance comparison")
     show_results(run, results)
     show_heading(console, 4, "Demonstration")
@@ -128,18 +144,27 @@ def run_pipeline(settings: Settings, console: Console) -> Results:
     return results
 
 
-def run_training(settings: Settings, console: Console) -> None:
+def run_training(settings: Settings, console: Console, resume: bool = False) -> None:
     """Train an adapter and store it, without measuring base and improvement.
+
+    Args:
+        settings: of the run.
+        console: where to show what happens.
+        resume: whether to go on from where an unfinished run of these settings was stopped.
 
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
     run = Run(settings, console)
     require_outputs(settings)
-    foundation = load_foundation(run)
-    training = train_adapter(run, foundation)
-    score_model(run, foundation, "PEFT")
-    store_training(settings, foundation, training)
+    with outputs_locked(settings):
+        foundation = load_foundation(run)
+        saver = open_checkpoints(settings, console, foundation, resume)
+        with told_how_to_go_on(saver):
+            training = train_adapter(run, foundation, saver)
+            score_model(run, foundation, "PEFT")
+            store_training(settings, foundation, training)
+        remove_unfinished(settings)
     console.print(f"Adapter: {settings.output.adapter_dir}", markup=False, highlight=False)
 
 
@@ -215,28 +240,33 @@ def score_baselines(run: Run, foundation: Foundation) -> dict[str, Predictions]:
     return found
 
 
-def train_adapter(run: Run, foundation: Foundation) -> Training:
+def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> Training:
     """Put an adapter on the encoder and train it, with progress.
 
     Raises:
-        InterruptionError: by Ctrl-C; says where the weights so far are saved.
+        InterruptionError: by Ctrl-C or SIGTERM; says how to go on.
+        DivergenceError: the loss is no number any more; says where the reviews are listed.
     """
     classifier, settings = foundation.classifier, run.settings
     parameters = count_parameters(classifier.build_adapter(foundation.train))
     show_parameters(run.console, parameters)
     show_passes(run.console, settings.training, len(foundation.train))
     show_cache(run.console, classifier.plan_cache_bytes(foundation.train))
-    events: list[Event] = []
-    try:
-        with TrainingProgress(run.console, settings.training.logging_steps) as progress:
-            for event in classifier.iterate_fit(foundation.train, foundation.validation):
-                events.append(event)
-                if isinstance(event, StepRecord):
-                    progress.update(event)
-                else:
-                    show_validation(run.console, event)
-    except KeyboardInterrupt:
-        raise save_interrupted(settings, classifier, events) from None
+    events: list[Event] = list(saver.start.events) if saver.start else []
+    with (
+        signals_put_off() as stop,
+        diverged_reviews_listed(settings, foundation.splits.train, saver),
+        TrainingProgress(run.console, settings.training.logging_steps) as progress,
+    ):
+        saver.is_stopping = lambda: bool(stop)
+        for event in classifier.iterate_fit(foundation.train, foundation.validation, saver):
+            events.append(event)
+            if isinstance(event, StepRecord):
+                progress.update(event)
+            else:
+                show_validation(run.console, event)
+    if stop:
+        raise save_interrupted(settings, classifier, events, stop)
     record = summarize_training(events, settings.training.load_best_model_at_end)
     show_training(run.console, record)
     set_threshold(run, classifier)
@@ -252,21 +282,6 @@ def set_threshold(run: Run, classifier: SentimentClassifier) -> None:
     except SettingsError as error:
         # A training that is done must not be lost for it.
         run.console.print(f"{error} No review is left undecided.", markup=False, highlight=False)
-
-
-def save_interrupted(
-    settings: Settings, classifier: SentimentClassifier, events: list[Event]
-) -> InterruptionError:
-    """Save the weights as they stand, away from the last finished run, and say where."""
-    steps = sum(isinstance(event, StepRecord) for event in events)
-    if not steps:
-        return InterruptionError("Stopped before the first step; nothing is saved.")
-    folder = Path(settings.output.output_dir) / INTERRUPTED_FOLDER
-    classifier.save(folder)
-    return InterruptionError(
-        f"Stopped after step {steps}. The adapter as it stands is saved in {folder}; try it with: "
-        f"peft-sentiment demo {folder}. Earlier results are unchanged."
-    )
 
 
 def compare_models(
@@ -329,16 +344,7 @@ def store_training(settings: Settings, foundation: Foundation, training: Trainin
     )
     (folder / RESULTS_FILE).unlink(missing_ok=True)
     write_text(folder / "settings.toml", tomli_w.dumps(settings.as_tables()))
-    lines = (json.dumps({"kind": type(e).__name__, **asdict(e)}) for e in training.events)
-    write_text(folder / "steps.jsonl", "\n".join(lines) + "\n")
-
-
-def make_paths_absolute(settings: Settings) -> Settings:
-    """Return the settings with file names that hold in any working folder."""
-    names = ("train_file", "validation_file", "test_file")
-    given = {name: getattr(settings.data, name) for name in names}
-    found = {name: str(Path(file).resolve()) for name, file in given.items() if file is not None}
-    return settings.updated({"data": found}, "paths")
+    write_text(folder / "steps.jsonl", render_events(training.events))
 
 
 def show_results(run: Run, results: Results) -> None:

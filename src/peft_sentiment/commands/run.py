@@ -16,12 +16,25 @@ from peft_sentiment.config import (
 def add_run(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
     """Add `run`."""
     parser = add_command(commands, "run", "base model, PEFT training, comparison, demo", run_all)
+    add_resume_argument(parser)
     add_run_arguments(parser)
 
 
 def add_train(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
     """Add `train`."""
-    add_run_arguments(add_command(commands, "train", "train and save an adapter", run_training))
+    parser = add_command(commands, "train", "train and save an adapter", run_training)
+    add_resume_argument(parser)
+    add_run_arguments(parser)
+
+
+def add_resume_argument(parser: Parser) -> None:
+    """Add what asks for an unfinished run to be gone on with."""
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from where an unfinished run of the same settings was stopped, if there is "
+        "one; the result is the same, bit for bit, as without the stop",
+    )
 
 
 def add_run_arguments(parser: Parser) -> None:
@@ -56,7 +69,7 @@ def run_all(parsed: argparse.Namespace) -> None:
     if settings := load_run_settings(parsed):
         from peft_sentiment.pipeline import run_pipeline
 
-        run_pipeline(settings, build_console())
+        run_pipeline(settings, build_console(), parsed.resume)
 
 
 def run_training(parsed: argparse.Namespace) -> None:
@@ -64,4 +77,4 @@ def run_training(parsed: argparse.Namespace) -> None:
     if settings := load_run_settings(parsed):
         from peft_sentiment import pipeline
 
-        pipeline.run_training(settings, build_console())
+        pipeline.run_training(settings, build_console(), parsed.resume)

@@ -70,7 +70,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSettings:
-    """Where the results go."""
+    """Where the results go, and how often what is not finished yet."""
 
     output_dir: str = "peft_model_output"
     """Folder for settings, results, predictions and steps."""
@@ -81,3 +81,22 @@ class OutputSettings:
     overwrite_adapter_dir: bool = True
     """Replace an adapter that is already in adapter_dir; it is kept until the new one is
     complete. A folder with anything else in it is never replaced."""
+
+    save_steps: int = 0
+    """Optimizer steps between checkpoints, from which --resume goes on; 0 goes by the time
+    alone."""
+
+    save_minutes: float = 1.0
+    """Minutes between checkpoints; they come more seldom where writing one takes more than a
+    fiftieth of the time between. 0 goes by save_steps alone."""
+
+    save_total_limit: int = 2
+    """Checkpoints that are kept, the newest ones; each holds the best weights so far, too. When a
+    run has finished, they are removed."""
+
+    def __post_init__(self) -> None:
+        require(self.save_steps >= 0, "output.save_steps", self.save_steps, "0 or more")
+        is_time = 0 <= self.save_minutes < float("inf")
+        require(is_time, "output.save_minutes", self.save_minutes, "0 or more")
+        limit = self.save_total_limit
+        require(limit >= 1, "output.save_total_limit", limit, "at least 1")

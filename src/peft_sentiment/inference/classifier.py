@@ -48,6 +48,7 @@ from peft_sentiment.records.explanation import Explanation
 
 if typing.TYPE_CHECKING:
     from peft_sentiment.training.fit import Event
+    from peft_sentiment.training.saving import CheckpointSaver
 
 
 class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -199,16 +200,21 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return LabelledTokens.build(tokens, reviews.labels, self.label_names)
 
     def iterate_fit(
-        self, train: LabelledTokens, validation: LabelledTokens | None
+        self,
+        train: LabelledTokens,
+        validation: LabelledTokens | None,
+        saver: "CheckpointSaver | None" = None,
     ) -> "Iterator[Event]":
         """Train step by step after `build_base`; whoever iterates shows progress and may stop.
 
         Args:
             train: reviews to train on.
             validation: reviews to choose the best weights and the temperature by.
+            saver: writes checkpoints, and holds the one to go on from.
 
         Raises:
             DeviceMemoryError: memory ran out.
+            CheckpointError, OutputError: a checkpoint does not fit, or can't be written.
         """
         # Scoring must not wait for what only training needs.
         from peft_sentiment.training.fit import fit_adapter
@@ -227,8 +233,9 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             learning_rate_ratios=get_learning_rate_ratios(settings.adapter),
         )
         with memory_advice(settings):
-            yield from fit_adapter(run, validation)
-            if validation is not None and len(validation):
+            yield from fit_adapter(run, validation, saver)
+            is_stopped = saver is not None and saver.is_stopping()
+            if validation is not None and len(validation) and not is_stopped:
                 self.calibration_ = self._calibrate(validation)
 
     def _calibrate(self, validation: LabelledTokens) -> Calibration:

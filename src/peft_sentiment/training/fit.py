@@ -3,25 +3,39 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from peft_sentiment.data.batching import LabelledTokens
+from peft_sentiment.errors import CheckpointError
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.records import Predictions, StepRecord, TrainingRecord, ValidationRecord
-from peft_sentiment.training.loop import TrainingRun, train_steps
+from peft_sentiment.training.checkpoints import BestSoFar, Checkpoint
+from peft_sentiment.training.checkpoints import Event as Event
+from peft_sentiment.training.identity import TrainingIdentity
+from peft_sentiment.training.loop import (
+    TrainingRun,
+    TrainingState,
+    capture_random_states,
+    start_training,
+    train_steps,
+)
+from peft_sentiment.training.saving import CheckpointSaver
 
-Event = StepRecord | ValidationRecord
+EventKind = TypeVar("EventKind", StepRecord, ValidationRecord)
 
 FINAL_SHARE = 0.1
 """Share of the steps, from the end, whose mean loss is reported as the final one."""
 
 
-def fit_adapter(run: TrainingRun, validation: LabelledTokens | None) -> Iterator[Event]:
+def fit_adapter(
+    run: TrainingRun, validation: LabelledTokens | None, saver: CheckpointSaver | None = None
+) -> Iterator[Event]:
     """Train, validate and stop early; yield every step and every validation.
 
     When the last event has been taken, the model holds the weights of the best validation, or
@@ -30,20 +44,109 @@ def fit_adapter(run: TrainingRun, validation: LabelledTokens | None) -> Iterator
     Args:
         run: model, reviews and settings.
         validation: reviews to choose the best weights by.
+        saver: writes checkpoints between the steps, and holds the one to go on from; what was
+            yielded before that one is not yielded again.
+
+    Raises:
+        CheckpointError: the checkpoint to go on from has weights that the model does not have.
+        OutputError: a checkpoint can't be written.
     """
-    if validation is None or not len(validation):
-        yield from train_steps(run)
-        return
-    interval = run.settings.eval_steps or run.steps_per_epoch
-    best = BestWeights(run)
-    for step in train_steps(run):
-        yield step
-        if step.step % interval == 0 or step.step == step.steps:
-            yield best.offer(validate(run, validation, step))
-            if best.is_given_up:
+    fit = Fit(run, start_training(run), BestWeights(run))
+    if saver is not None and saver.start is not None:
+        fit.restore(saver.start)
+    if not fit.is_finished:
+        for step in train_steps(run, fit.state):
+            yield fit.note(step)
+            if validation is not None and fit.is_validation_due(validation):
+                yield fit.note(fit.best.offer(validate(run, validation, step)))
+            if saver is not None:
+                saver.offer(step.step, fit.is_finished, lambda: fit.capture(saver.identity))
+            if fit.is_finished or (saver is not None and saver.is_stopping()):
                 break
-    if run.settings.load_best_model_at_end:
-        best.restore()
+    if fit.is_finished and run.settings.load_best_model_at_end:
+        fit.best.restore()
+
+
+@dataclass
+class Fit:
+    """A training with its validations, at one moment.
+
+    Attributes:
+        events: all steps and validations so far.
+    """
+
+    run: TrainingRun
+    state: TrainingState
+    best: "BestWeights"
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no step is left to do, or none is worth doing."""
+        return self.state.step >= self.run.steps or self.best.is_given_up
+
+    def is_validation_due(self, validation: LabelledTokens) -> bool:
+        """Tell whether the weights are to be validated after the present step."""
+        step, interval = self.state.step, self.run.settings.eval_steps or self.run.steps_per_epoch
+        return len(validation) > 0 and (step % interval == 0 or step == self.run.steps)
+
+    def note(self, event: EventKind) -> EventKind:
+        """Remember an event, and return it."""
+        self.events.append(event)
+        return event
+
+    def capture(self, identity: TrainingIdentity) -> Checkpoint:
+        """Return all that is needed to go on from here."""
+        state = self.state
+        ranks, rank_pattern = state.adalora.capture() if state.adalora else ({}, {})
+        return Checkpoint(
+            identity=identity,
+            step=state.step,
+            events=tuple(self.events),
+            weights=copy_trained_weights(self.run.model),
+            optimizer=state.optimizer.state_dict(),
+            schedule=state.schedule.state_dict(),
+            scaler=None if state.scaler is None else state.scaler.state_dict(),
+            random_states=capture_random_states(),
+            ranks=ranks,
+            rank_pattern=rank_pattern,
+            best=self.best.describe(),
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint was made.
+
+        Raises:
+            CheckpointError: it has weights that the model does not have.
+        """
+        require_same_weights(self.run.model, checkpoint)
+        restore_trained_weights(self.run.model, checkpoint.weights)
+        state, best = self.state, checkpoint.best
+        state.optimizer.load_state_dict(checkpoint.optimizer)
+        state.schedule.load_state_dict(checkpoint.schedule)
+        state.step = checkpoint.step
+        state.scaler_state, state.random_states = checkpoint.scaler, checkpoint.random_states
+        if state.adalora is not None:
+            state.adalora.restore(checkpoint.ranks, checkpoint.rank_pattern)
+        self.events = list(checkpoint.events)
+        if best is not None:
+            self.best = BestWeights(self.run, best.record, best.waited, best.weights)
+
+
+def require_same_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Check that a checkpoint holds just the weights that a model trains.
+
+    Raises:
+        CheckpointError: it holds others.
+    """
+    needed = {name: list(w.shape) for name, w in model.named_parameters() if w.requires_grad}
+    saved = {name: list(weight.shape) for name, weight in checkpoint.weights.items()}
+    wrong = sorted(n for n in needed.keys() | saved.keys() if needed.get(n) != saved.get(n))
+    if wrong:
+        raise CheckpointError(
+            f"The checkpoint of step {checkpoint.step} does not fit the model: {len(wrong)} "
+            f"weights differ, {wrong[0]} among them. Start anew without --resume."
+        )
 
 
 def validate(run: TrainingRun, validation: LabelledTokens, step: StepRecord) -> ValidationRecord:
@@ -96,13 +199,19 @@ class BestWeights:
             self.record, self.weights = record, copy_trained_weights(self.run.model)
         return record
 
+    def describe(self) -> BestSoFar | None:
+        """Return the best validation so far with its weights, if there was one."""
+        if self.record is None:
+            return None
+        return BestSoFar(self.record, self.waited, self.weights)
+
     @property
     def is_given_up(self) -> bool:
         """Whether the patience with validations that are no better is at its end."""
         return 0 < self.run.settings.early_stopping_patience <= self.waited
 
     def restore(self) -> None:
-        """Put the best weights back into the model."""
+        """Put the best weights back into the model, if there was a validation."""
         restore_trained_weights(self.run.model, self.weights)
 
     def _rank(self, record: ValidationRecord) -> tuple[float, float]:

@@ -40,6 +40,9 @@ class GradientSource(Protocol):
             step: number of the step, from 1.
         """
 
+    def recall(self, chosen: NDArray[np.int64]) -> None:
+        """Make up for a step that was done before an interruption: compute what it left behind."""
+
 
 @dataclass(frozen=True)
 class PaddedGradients:
@@ -70,6 +73,9 @@ class PaddedGradients:
             self.accelerator.backward(batch_loss)
             loss += float(batch_loss.detach())
         return loss
+
+    def recall(self, chosen: NDArray[np.int64]) -> None:
+        """Do nothing: a step leaves nothing behind but weights."""
 
     def _compute_loss(self, batch: NDArray[np.int64]) -> torch.Tensor:
         """Return the summed, weighted cross-entropy of a batch."""
@@ -109,13 +115,7 @@ class PackedGradients:
         """Return the loss of a step, as `GradientSource` has it."""
         total = self.label_weights[self.train.targets[chosen]].sum()
         seeds = np.random.SeedSequence([self.settings.seed, step])
-        batches = balance_batches(
-            chosen,
-            self.train.reviews.lengths,
-            self.streams,
-            max(1, self.settings.max_tokens_per_batch // self.streams),
-            max(1, self.settings.per_device_train_batch_size // self.streams),
-        )
+        batches = self._divide(chosen)
         jobs = zip(batches, seeds.generate_state(len(batches), np.uint64).tolist(), strict=True)
         loss = 0.0
         for batch_loss, gradients in map_streams(
@@ -125,6 +125,32 @@ class PackedGradients:
             for weight, gradient in gradients.items():
                 weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         return loss
+
+    def recall(self, chosen: NDArray[np.int64]) -> None:
+        """Fill the cache of the lower layers as the step has filled it.
+
+        The same batches are computed: in others, the last bits of a review's states would be
+        others too, and a resumed training would end elsewhere.
+        """
+        if self.cache is None or self.cache.knows(chosen):
+            return
+        batches = self._divide(chosen)
+        for _ in map_streams(self._recall_batch, batches, self.streams):
+            pass
+
+    def _recall_batch(self, batch: NDArray[np.int64], workspace: Workspace) -> None:
+        reviews = pack_reviews([self.train.reviews.token_ids[i] for i in batch])
+        self._run_lower_layers(batch, reviews, workspace)
+
+    def _divide(self, chosen: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return a step's reviews in batches, one or more for each stream."""
+        return balance_batches(
+            chosen,
+            self.train.reviews.lengths,
+            self.streams,
+            max(1, self.settings.max_tokens_per_batch // self.streams),
+            max(1, self.settings.per_device_train_batch_size // self.streams),
+        )
 
     def _compute_batch(
         self, batch: NDArray[np.int64], seed: int, total: torch.Tensor, workspace: Workspace

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_linear_schedule_with_warmup
 
 from peft_sentiment.config import TrainingSettings
@@ -30,7 +33,7 @@ from peft_sentiment.training.gradients import (
     build_packed_gradients,
     can_use_packed,
 )
-from peft_sentiment.training.method_steps import begin_adalora, build_optimizer
+from peft_sentiment.training.method_steps import AdaLoraSteps, begin_adalora, build_optimizer
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """torch's dtype -> Accelerate's name."""
@@ -90,43 +93,81 @@ def count_steps(share: float, steps: int) -> int:
     return math.ceil(round(share * steps, 6))
 
 
-def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
+@dataclass
+class TrainingState:
+    """How far a training has come, its weights aside.
+
+    Attributes:
+        optimizer: of the weights that are trained, with their moments.
+        schedule: of its learning rate.
+        step: optimizer steps done.
+        adalora: AdaLoRA's part, with that method.
+        scaler: of the gradients in fp16, once the training has begun.
+        scaler_state: of an earlier scaler, to go on from.
+        random_states: by `capture_random_states`, to go on from; None starts by the seed.
+    """
+
+    optimizer: Optimizer
+    schedule: LRScheduler
+    step: int = 0
+    adalora: AdaLoraSteps | None = None
+    scaler: torch.amp.GradScaler | None = None
+    scaler_state: Mapping[str, Any] | None = None
+    random_states: Mapping[str, torch.Tensor] | None = None
+
+
+def start_training(run: TrainingRun) -> TrainingState:
+    """Return the state before the first step.
+
+    Raises:
+        SettingsError: the phases of the method do not fit into the steps.
+    """
+    optimizer = build_optimizer(run.model, run.settings, run.learning_rate_ratios)
+    schedule = get_linear_schedule_with_warmup(optimizer, run.warmup_steps, run.steps)
+    return TrainingState(optimizer, schedule, adalora=begin_adalora(run.model, run.steps))
+
+
+def list_trained(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights that are trained, in the model's order."""
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
+def train_steps(run: TrainingRun, state: TrainingState | None = None) -> Iterator[StepRecord]:
     """Train, and yield a record after every optimizer step.
+
+    Args:
+        run: what is trained, on what and how.
+        state: to go on from, kept up to date; by default that before the first step.
 
     Raises:
         DivergenceError: the loss or the gradient is no number any more.
         SettingsError: the model can't do the gradient checkpointing that is asked for.
     """
-    settings = run.settings
-    label_weights = compute_label_weights(run.train, settings.class_weights)
-    trained = [weight for weight in run.model.parameters() if weight.requires_grad]
-    optimizer = build_optimizer(run.model, settings, run.learning_rate_ratios)
-    adalora = begin_adalora(run.model, run.steps)
-    schedule = get_linear_schedule_with_warmup(optimizer, run.warmup_steps, run.steps)
-    torch.manual_seed(settings.seed)
-    with (
-        prepared_by_accelerate(run) as (accelerator, model),
-        gradient_source(run, accelerator, model, label_weights) as source,
-    ):
-        stepper = accelerator.prepare(optimizer)
+    state = state or start_training(run)
+    trained = list_trained(run.model)
+    with prepared_training(run, state) as (accelerator, model, source):
+        stepper = accelerator.prepare(state.optimizer)
         for step, chosen in enumerate(plan_steps(run), start=1):
+            if step <= state.step:
+                continue
             start = run.clock()
             model.train()
             loss = source.compute(chosen, step)
-            learning_rate = schedule.get_last_lr()[0]
-            require_finite("loss", loss, step, learning_rate)
-            if adalora is not None:
-                adalora.add_penalty(accelerator.backward)
+            learning_rate = float(state.schedule.get_last_lr()[0])
+            require_finite("loss", loss, step, learning_rate, chosen)
+            if state.adalora is not None:
+                state.adalora.add_penalty(accelerator.backward)
             grad_norm = float(
-                accelerator.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
+                accelerator.clip_grad_norm_(trained, run.settings.max_grad_norm or math.inf)
             )
             if accelerator.scaler is None:  # The scaler of fp16 leaves such a step out by itself.
-                require_finite("gradient", grad_norm, step, learning_rate)
+                require_finite("gradient", grad_norm, step, learning_rate, chosen)
             stepper.step()
-            schedule.step()
-            if adalora is not None:
-                adalora.allocate(step)
+            state.schedule.step()
+            if state.adalora is not None:
+                state.adalora.allocate(step)
             stepper.zero_grad()
+            state.step = step
             yield StepRecord(
                 step=step,
                 steps=run.steps,
@@ -140,16 +181,63 @@ def train_steps(run: TrainingRun) -> Iterator[StepRecord]:
             )
 
 
-def require_finite(what: str, value: float, step: int, learning_rate: float) -> None:
+@contextmanager
+def prepared_training(
+    run: TrainingRun, state: TrainingState
+) -> Iterator[tuple[Accelerator, nn.Module, GradientSource]]:
+    """Give what the next step needs, as it would be if the steps before it had been done here."""
+    label_weights = compute_label_weights(run.train, run.settings.class_weights)
+    torch.manual_seed(run.settings.seed)
+    with (
+        prepared_by_accelerate(run) as (accelerator, model),
+        gradient_source(run, accelerator, model, label_weights) as source,
+    ):
+        state.scaler = accelerator.scaler
+        if state.scaler is not None and state.scaler_state is not None:
+            state.scaler.load_state_dict(dict(state.scaler_state))
+        for chosen in itertools.islice(plan_steps(run), state.step):
+            source.recall(chosen)
+        if state.random_states is not None:
+            restore_random_states(state.random_states)
+        yield accelerator, model, source
+
+
+def capture_random_states() -> dict[str, torch.Tensor]:
+    """Return the states of torch's generators by device, such as `cpu` and `cuda.0`."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    if torch.backends.mps.is_available():
+        states["mps.0"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
+    """Put the states of torch's generators back; those of devices that are not here are left."""
+    for name, state in states.items():
+        kind, _, number = name.partition(".")
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        elif kind == "cuda" and int(number) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(state, int(number))
+        elif kind == "mps" and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(state)
+
+
+def require_finite(
+    what: str, value: float, step: int, learning_rate: float, chosen: NDArray[np.int64]
+) -> None:
     """Check that a step's loss, or the length of its gradient, is a number to learn from.
 
     Raises:
-        DivergenceError: it is not.
+        DivergenceError: it is not; it holds the places of the step's reviews.
     """
     if not math.isfinite(value):
         raise DivergenceError(
             f"The {what} of step {step} is {value} at learning rate {learning_rate:.2g}: training "
-            "has diverged, and nothing is saved. Try a third of --learning-rate, or --no-bf16."
+            "has diverged. Try a third of --learning-rate, or --no-bf16.",
+            step=step,
+            reviews=chosen.tolist(),
         )
 
 

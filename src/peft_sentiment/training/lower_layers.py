@@ -63,6 +63,10 @@ class LowerLayersCache:
         del self._states
         self._file.close()
 
+    def knows(self, places: NDArray[np.int64]) -> bool:
+        """Tell whether all these reviews have been written."""
+        return bool(self._is_known[places].all())
+
     def read(self, batch: NDArray[np.int64], rows: int) -> torch.Tensor | None:
         """Return (N, D) for the reviews of a batch laid end to end, or None if one is unknown.
 
@@ -70,7 +74,7 @@ class LowerLayersCache:
             batch: places of the reviews.
             rows: N; those after the last review are zeros.
         """
-        if not self._is_known[batch].all():
+        if not self.knows(batch):
             return None
         states = np.zeros((rows, self._states.shape[1]), self._states.dtype)
         end = 0

@@ -36,6 +36,10 @@ def build_optimizer(
     return AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
+IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+"""Names under which peft keeps how much each singular vector matters."""
+
+
 @dataclass(frozen=True)
 class AdaLoraSteps:
     """AdaLoRA's part in a training: its penalty, and its ranks after each step.
@@ -65,6 +69,31 @@ class AdaLoraSteps:
     def allocate(self, step: int) -> None:
         """Share the ranks out anew after a step, numbered from 1, while its gradients are there."""
         self.model.base_model.update_and_allocate(step)  # type: ignore[operator]
+
+    def capture(self) -> tuple[dict[str, torch.Tensor], dict[str, list[bool]]]:
+        """Return what is known of the ranks' importance, and which of them are in use."""
+        allocator: Any = self.model.base_model.rankallocator
+        tensors = {
+            f"{kind}.{name}": tensor
+            for kind in IMPORTANCE
+            for name, tensor in getattr(allocator, kind).items()
+        }
+        return tensors, dict(self._config.rank_pattern or {})
+
+    def restore(
+        self, tensors: Mapping[str, torch.Tensor], pattern: Mapping[str, list[bool]]
+    ) -> None:
+        """Put back what `capture` has returned."""
+        allocator: Any = self.model.base_model.rankallocator
+        device = next(self.model.parameters()).device
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(".")
+            getattr(allocator, kind)[name] = tensor.to(device)
+        self._config.rank_pattern = dict(pattern)
+
+    @property
+    def _config(self) -> Any:  # noqa: ANN401 - peft has no types
+        return self.model.active_peft_config
 
     @staticmethod
     def _measure_skew(name: str, matrix: nn.Parameter) -> torch.Tensor:

@@ -1,0 +1,271 @@
+"""Runs that were stopped: found again, offered, gone on from; and what a stop leaves behind."""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from rich.console import Console
+
+from peft_sentiment.config import Settings
+from peft_sentiment.data.batching import LabelledTokens
+from peft_sentiment.errors import CheckpointError, DivergenceError, InterruptionError
+from peft_sentiment.files import locked, write_text
+from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.interruptions import StopRequest, Termination
+from peft_sentiment.model.precision import Precision
+from peft_sentiment.records import Environment, Reviews
+from peft_sentiment.reporting.unfinished import ask_to_resume, show_note
+from peft_sentiment.training.checkpoints import Checkpoint, Event
+from peft_sentiment.training.identity import (
+    TrainingIdentity,
+    list_differences,
+    list_shifts,
+    select_binding_settings,
+)
+from peft_sentiment.training.saving import CheckpointSaver, find_checkpoint, remove_checkpoints
+
+CHECKPOINTS_FOLDER = "checkpoints"
+INTERRUPTED_FOLDER = "interrupted"
+DIVERGED_FILE = "diverged.jsonl"
+GO_ON = "The same command with --resume goes on from there"
+
+
+@contextmanager
+def outputs_locked(settings: Settings) -> Iterator[None]:
+    """Have the folders of a run to oneself.
+
+    Raises:
+        OutputError: another run is at work in one of them.
+    """
+    output, adapter = Path(settings.output.output_dir), Path(settings.output.adapter_dir).resolve()
+    with ExitStack() as stack:
+        stack.enter_context(locked(output, output / ".lock", "--output-dir"))
+        beside = adapter.with_name(f".{adapter.name}.lock")
+        stack.enter_context(locked(adapter, beside, "--adapter-dir"))
+        yield
+
+
+def make_paths_absolute(settings: Settings) -> Settings:
+    """Return the settings with file names that hold in any working folder."""
+    names = ("train_file", "validation_file", "test_file")
+    given = {name: getattr(settings.data, name) for name in names}
+    found = {name: str(Path(file).resolve()) for name, file in given.items() if file is not None}
+    return settings.updated({"data": found}, "paths")
+
+
+class Foundation(Protocol):
+    """What a training stands on: base, reviews, and what computes."""
+
+    @property
+    def classifier(self) -> SentimentClassifier:
+        """With its base."""
+
+    @property
+    def train(self) -> LabelledTokens:
+        """The training reviews."""
+
+    @property
+    def validation(self) -> LabelledTokens:
+        """The validation reviews; there may be none."""
+
+    @property
+    def environment(self) -> Environment:
+        """Devices, threads and versions."""
+
+
+def open_checkpoints(
+    settings: Settings, console: Console, foundation: Foundation, resume: bool
+) -> CheckpointSaver:
+    """Return what writes the checkpoints of a run, and holds the one to go on from, if any.
+
+    Args:
+        settings: of the run.
+        console: where to say what is found, and to ask.
+        foundation: whose classifier takes over the precision of a run that is resumed.
+        resume: whether to go on without asking.
+
+    Raises:
+        CheckpointError: the unfinished run that is to be resumed has other settings.
+    """
+    identity = identify_training(make_paths_absolute(settings), foundation)
+    start = find_start(settings, console, identity, resume)
+    classifier = foundation.classifier
+    if start is not None:
+        classifier.precision_ = take_over_precision(classifier.precision_, start.identity)
+    folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER
+    return CheckpointSaver(folder, settings.output, identity, start)
+
+
+def identify_training(settings: Settings, foundation: Foundation) -> TrainingIdentity:
+    """Return what the training of these settings is.
+
+    Args:
+        settings: with absolute paths.
+        foundation: of the training.
+    """
+    precision, environment = foundation.classifier.precision_, foundation.environment
+    return TrainingIdentity(
+        settings=select_binding_settings(settings.as_tables()),
+        data_sha256=fingerprint_tokens((foundation.train, foundation.validation)),
+        base_sha256=foundation.classifier.encoder_.sha256,
+        precision={
+            "dtype": precision.dtype_name,
+            "attention_forms": {str(n): form for n, form in precision.attention_forms.items()},
+        },
+        environment={
+            "device": environment.device,
+            "threads": environment.threads,
+            **{f"version of {name}": text for name, text in environment.versions.items()},
+        },
+    )
+
+
+def fingerprint_tokens(parts: Sequence[LabelledTokens]) -> str:
+    """Return a sha256 of token ids, lengths and labels."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(json.dumps(part.label_names).encode())
+        digest.update(part.targets.astype("<i8").tobytes())
+        digest.update(part.reviews.lengths.astype("<i4").tobytes())
+        for ids in part.reviews.token_ids:
+            digest.update(ids.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def find_start(
+    settings: Settings, console: Console, identity: TrainingIdentity, resume: bool
+) -> Checkpoint | None:
+    """Return the checkpoint to go on from, if there is one and it is wanted.
+
+    Without `resume` an unfinished run of the same settings is offered at a terminal, and named
+    elsewhere.
+
+    Raises:
+        CheckpointError: `resume` is asked for, but what is there is a run of other settings.
+    """
+    folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER
+    found = find_checkpoint(folder, identity)
+    for message in found.damaged:
+        show_note(console, message)
+    if found.checkpoint is None:
+        if resume and found.other is not None:
+            raise _refuse_other(folder, found.other, identity)
+        if resume:
+            show_note(console, f"{folder}: no checkpoint to resume; starting from the beginning.")
+        return None
+    name = f"{folder / f'checkpoint-{found.checkpoint.step}'}"
+    steps = f"step {found.checkpoint.step:,} of {found.checkpoint.steps:,}"
+    if not resume and not _is_wanted(console, name, steps):
+        return None
+    for shift in list_shifts(found.checkpoint.identity, identity):
+        show_note(console, f"{shift}: the result may differ in its last digits.")
+    show_note(console, f"Going on after {steps}, from {name}.")
+    return found.checkpoint
+
+
+def _is_wanted(console: Console, name: str, steps: str) -> bool:
+    what = f"An unfinished run of these settings has reached {steps}."
+    if console.is_terminal and sys.stdin.isatty():
+        return ask_to_resume(console, what)
+    show_note(
+        console,
+        f"{what} Starting from the beginning; --resume would go on from {name}, which the first "
+        "checkpoint of this run replaces.",
+    )
+    return False
+
+
+def _refuse_other(folder: Path, other: Checkpoint, identity: TrainingIdentity) -> CheckpointError:
+    differences = "; ".join(list_differences(other.identity, identity))
+    return CheckpointError(
+        f"{folder}: the unfinished run, at step {other.step:,}, is another one: {differences}. "
+        "Give its settings to resume it, or leave out --resume to start anew."
+    )
+
+
+def take_over_precision(precision: Precision, identity: TrainingIdentity) -> Precision:
+    """Return the precision of a training that is continued, on the device in use now.
+
+    It is measured, and could come out differently today.
+    """
+    forms = {int(length): form for length, form in identity.precision["attention_forms"].items()}
+    dtype = getattr(torch, identity.precision["dtype"])
+    if (dtype, forms) == (precision.dtype, dict(precision.attention_forms)):
+        return precision
+    return Precision(precision.device, dtype, "as the resumed run began", forms)
+
+
+@contextmanager
+def told_how_to_go_on(saver: CheckpointSaver) -> Iterator[None]:
+    """Say, when a signal ends this block, from which checkpoint the run can be resumed.
+
+    Raises:
+        InterruptionError: in the place of KeyboardInterrupt, where there is a checkpoint.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        checkpoint = saver.newest
+        if checkpoint is None:
+            raise
+        raise InterruptionError(
+            f"Stopped. The training so far is in {checkpoint}. {GO_ON}. Earlier results are "
+            "unchanged.",
+            143 if isinstance(stop, Termination) else 130,
+        ) from None
+
+
+def save_interrupted(
+    settings: Settings, classifier: SentimentClassifier, events: Sequence[Event], stop: StopRequest
+) -> InterruptionError:
+    """Save the adapter as it stands, away from the last finished run, and say where."""
+    step = max(event.step for event in events)
+    folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER / INTERRUPTED_FOLDER
+    classifier.save(folder)
+    return InterruptionError(
+        f"Stopped after step {step}. {GO_ON}. The adapter as it stands is saved in {folder}; try "
+        f"it with: peft-sentiment demo {folder}. Earlier results are unchanged.",
+        stop.exit_code,
+    )
+
+
+@contextmanager
+def diverged_reviews_listed(
+    settings: Settings, train: Reviews, saver: CheckpointSaver
+) -> Iterator[None]:
+    """List the reviews at which a training in this block diverges, and say where.
+
+    Raises:
+        DivergenceError: with the place of the list and of the last good checkpoint.
+    """
+    try:
+        yield
+    except DivergenceError as error:
+        path = Path(settings.output.output_dir) / DIVERGED_FILE
+        chosen = train.take(list(error.reviews))
+        rows = (
+            json.dumps({"step": error.step, "text": text, "label": label})
+            for text, label in zip(chosen.texts, chosen.labels, strict=True)
+        )
+        write_text(path, "".join(f"{row}\n" for row in rows))
+        kept = f" The last good checkpoint is {saver.newest}." if saver.newest else ""
+        raise DivergenceError(
+            f"{error} The {len(chosen)} reviews of that step are listed in {path}.{kept} Earlier "
+            "results are unchanged.",
+            error.step,
+            error.reviews,
+        ) from error
+
+
+def remove_unfinished(settings: Settings) -> None:
+    """Remove what a run has left in case it would be stopped, now that it has finished."""
+    folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER
+    shutil.rmtree(folder / INTERRUPTED_FOLDER, ignore_errors=True)
+    (Path(settings.output.output_dir) / DIVERGED_FILE).unlink(missing_ok=True)
+    remove_checkpoints(folder)
