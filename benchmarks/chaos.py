@@ -34,6 +34,7 @@ SMALL_RUN = {
     "--validation-size": 32,
     "--test-size": 32,
     "--max-length": 32,
+    "--num-train-epochs": 1,
     "--eval-steps": 4,
     "--early-stopping-patience": 0,
     "--save-steps": 1,

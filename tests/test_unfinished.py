@@ -39,7 +39,13 @@ def settings(tiny_distilbert: Path, reviews_csv: Path, tmp_path: Path) -> Settin
                 "max_length": 32,
             },
             "model": {"model_name_or_path": str(tiny_distilbert)},
-            "training": {"learning_rate": 1e-2, "bf16": False, "eval_steps": 3},
+            "training": {
+                "num_train_epochs": 1.0,
+                "per_device_train_batch_size": 8,
+                "learning_rate": 1e-2,
+                "bf16": False,
+                "eval_steps": 3,
+            },
             "output": {
                 "output_dir": str(tmp_path / "output"),
                 "adapter_dir": str(tmp_path / "adapter"),
