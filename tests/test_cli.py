@@ -128,6 +128,7 @@ VALUES_BY_NAME = {
     "metric_for_best_model": "f1",
     "bootstrap_samples": "100",
     "baselines": "none",
+    "companion": "tfidf",
     "min_precision": "0.9",
     "undecided_share": "0.2",
 }

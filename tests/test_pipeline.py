@@ -98,6 +98,20 @@ def test_baselines_are_measured_on_the_same_reviews_and_shown_beside_the_others(
     assert results.models["tfidf"].accuracy > 0.9
 
 
+def test_a_companion_is_named_and_the_adapter_shown_without_it(settings: Settings) -> None:
+    tables = {"training": {"companion": "tfidf"}, "evaluation": {"baselines": "none"}}
+    results, shown = run(settings.updated(tables, "test"))
+    assert list(results.models) == ["base", "adapter", "peft"]
+    assert results.settings["training"]["companion"] == "tfidf"
+    assert "Adapter only: accuracy" in shown
+    assert "PEFT is the adapter with its companion" in shown
+    path = Path(settings.output.output_dir) / "predictions" / "peft.parquet"
+    reviews, measured = load_predictions(path)
+    loaded = SentimentClassifier.load(settings.output.adapter_dir, bf16=False)
+    again = loaded.predict_proba(reviews.texts)
+    np.testing.assert_allclose(again, measured.probabilities, atol=1e-6)
+
+
 def test_baselines_do_not_change_what_is_trained(settings: Settings) -> None:
     with_all, _ = run(settings)
     without = settings.updated({"evaluation": {"baselines": "none"}}, "test")

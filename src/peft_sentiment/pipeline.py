@@ -126,12 +126,11 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
         foundation = load_foundation(run)
         saver = open_checkpoints(settings, console, foundation, resume)
         with told_how_to_go_on(saver):
-            base = score_model(run, foundation, "Base")
+            base = score_base(run, foundation)
             baselines = score_baselines(run, foundation)
             show_heading(console, 2, "PEFT configuration and training")
             training = train_adapter(run, foundation, saver)
-            peft = score_model(run, foundation, "PEFT")
-            predictions = {"base": base, **baselines, "peft": peft}
+            predictions = {"base": base, **baselines, **score_adapter(run, foundation)}
             results = compare_models(run, foundation, training, predictions)
             store_run(settings, foundation, training, predictions, results)
         remove_unfinished(settings)
@@ -162,7 +161,7 @@ def run_training(settings: Settings, console: Console, resume: bool = False) -> 
         saver = open_checkpoints(settings, console, foundation, resume)
         with told_how_to_go_on(saver):
             training = train_adapter(run, foundation, saver)
-            score_model(run, foundation, "PEFT")
+            score_adapter(run, foundation)
             store_training(settings, foundation, training)
         remove_unfinished(settings)
     console.print(f"Adapter: {settings.output.adapter_dir}", markup=False, highlight=False)
@@ -205,6 +204,7 @@ def load_foundation(run: Run) -> Foundation:
     splits = split_reviews(load_reviews(settings.data), settings.data, settings.training.seed)
     classifier = SentimentClassifier.from_settings(settings)
     classifier.build_base(splits.label_names)
+    classifier.prepare_companion(splits.train, splits.validation)
     parts = [splits.train, splits.validation, splits.test]
     train, validation, test = map(classifier.tokenize, parts)
     cut = sum(int(part.reviews.is_cut.sum()) for part in (train, validation, test))
@@ -215,28 +215,42 @@ def load_foundation(run: Run) -> Foundation:
     return Foundation(splits, classifier, train, validation, data, environment)
 
 
-def score_model(run: Run, foundation: Foundation, title: str) -> Predictions:
-    """Score the test reviews with the model as it stands, and show how well."""
+def score_base(run: Run, foundation: Foundation) -> Predictions:
+    """Score the test reviews with the untrained model, and show how well."""
     test = foundation.splits.test
     with run.console.status(f"Scoring {len(test):,} test reviews"):
         predictions = foundation.classifier.predict_reviews(test.texts)
-    level = run.settings.evaluation.confidence_level
-    show_scores(run.console, title, compute_scores(test.labels, predictions, level))
+    show_model(run, foundation, "base", predictions)
     return predictions
+
+
+def score_adapter(run: Run, foundation: Foundation) -> dict[str, Predictions]:
+    """Score the test reviews with the trained model, and show how well.
+
+    Where it has a companion, `adapter` is what it says without it.
+    """
+    test = foundation.splits.test
+    with run.console.status(f"Scoring {len(test):,} test reviews"):
+        parts = foundation.classifier.predict_in_parts(test.texts)
+    for name, predictions in parts.items():
+        show_model(run, foundation, name, predictions)
+    return parts
+
+
+def show_model(run: Run, foundation: Foundation, name: str, predictions: Predictions) -> None:
+    """Show how well a model labels the test reviews."""
+    labels, level = foundation.splits.test.labels, run.settings.evaluation.confidence_level
+    show_scores(run.console, name_model(name), compute_scores(labels, predictions, level))
 
 
 def score_baselines(run: Run, foundation: Foundation) -> dict[str, Predictions]:
     """Measure the baselines that the settings name on the test reviews, and show how well."""
-    evaluation, splits = run.settings.evaluation, foundation.splits
-    found: dict[str, Predictions] = {}
-    computed = predict_baselines(
-        evaluation.chosen_baselines, foundation.classifier, splits, foundation.train
-    )
+    names, found = run.settings.evaluation.chosen_baselines, {}
+    computed = predict_baselines(names, foundation.classifier, foundation.splits, foundation.train)
     with run.console.status("Measuring the baselines"):
         for name, predictions in computed:
             found[name] = predictions
-            scores = compute_scores(splits.test.labels, predictions, evaluation.confidence_level)
-            show_scores(run.console, name_model(name), scores)
+            show_model(run, foundation, name, predictions)
     return found
 
 

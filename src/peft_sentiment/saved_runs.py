@@ -63,7 +63,8 @@ def evaluate_adapter(
         predictions = classifier.predict_reviews(reviews.texts)
     settings = EvaluationSettings(**overrides.get("evaluation", {}))
     scores = compute_scores(reviews.labels, predictions, settings.confidence_level)
-    show_scores(console, f"{folder} on {len(reviews):,} reviews", scores)
+    who = f"{folder} with its companion" if classifier.has_companion else str(folder)
+    show_scores(console, f"{who} on {len(reviews):,} reviews", scores)
     show_confusion(console, scores, classifier.label_names)
     calibration, rng = classifier.calibration_, np.random.default_rng(0)
     show_calibration(

@@ -28,6 +28,10 @@ class EvaluationSettings:
     """Divide the model's logits by the temperature that makes its probabilities fit the validation
     reviews best, so that of what it calls 90 % sure nine in ten are right. No label changes."""
 
+    use_companion: bool = True
+    """Let the companion of an adapter take part, where it has one. Without it, the adapter's
+    probabilities are not calibrated: those of both together were."""
+
     min_precision: float | None = None
     """Leave reviews undecided so that this share of the decided ones is labelled right. The
     threshold is chosen on the validation reviews and kept with the adapter."""

@@ -85,6 +85,11 @@ class TrainingSettings:
     logging_steps: int = 10
     """Optimizer steps between lines of progress when the output is not a terminal."""
 
+    companion: Literal["none", "tfidf"] = "none"
+    """tfidf gives the adapter a companion: word counts with logistic regression, weighed against it
+    on the validation reviews and saved with it. More accurate on reviews like those of the
+    training; worse at telling what a review means from the words it uses (docs/quality.md)."""
+
     seed: int = 42
     """Feeds split, head, adapter, order of the reviews and dropout."""
 

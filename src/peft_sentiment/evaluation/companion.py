@@ -9,7 +9,8 @@ Shapes: N reviews, C labels, F features: C of each of the two, or 1 where there 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +22,11 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
 from peft_sentiment.errors import AdapterError, DataError
-from peft_sentiment.evaluation.tfidf import TfidfModel, convert_scores
-from peft_sentiment.records import Predictions
+from peft_sentiment.evaluation.tfidf import PATTERNS, TfidfModel, convert_scores, fit_tfidf
+from peft_sentiment.model.metadata import COMPANION_FILES
+from peft_sentiment.records import Predictions, Reviews
 
-WORDS_FILE = "companion.json"
-NUMBERS_FILE = "companion.safetensors"
+WORDS_FILE, NUMBERS_FILE = COMPANION_FILES
 FORMAT_VERSION = 1
 
 LEAST_PROBABILITY = 1e-30
@@ -48,39 +49,72 @@ class Companion:
     weights: NDArray[np.float64]
     bias: NDArray[np.float64]
 
-    def join(self, texts: Sequence[str], adapter: Predictions, seconds: float = 0.0) -> Predictions:
+    def join(
+        self,
+        texts: Sequence[str],
+        adapter: Predictions,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Predictions:
         """Return what both say together.
 
         Args:
             texts: N texts.
             adapter: what the adapter says of them, not calibrated.
-            seconds: that this takes, to be added to the adapter's.
+            clock: seconds; those that this takes are added to the adapter's.
         """
+        start = clock()
         features = build_features(adapter.probabilities, self.tfidf.score(texts))
         probabilities = convert_scores(features @ self.weights.T + self.bias)
-        return replace(adapter, probabilities=probabilities, seconds=adapter.seconds + seconds)
+        return replace(
+            adapter, probabilities=probabilities, seconds=adapter.seconds + clock() - start
+        )
 
 
-def fit_companion(
-    tfidf: TfidfModel, texts: Sequence[str], labels: Sequence[str], adapter: Predictions
-) -> Companion:
-    """Weigh what an adapter and TF-IDF say of validation reviews.
+@dataclass(frozen=True)
+class CompanionDraft:
+    """A companion before the adapter is trained: only the word counts have been learnt.
 
-    Args:
+    Attributes:
         tfidf: fitted on the training reviews.
-        texts: of N validation reviews.
-        labels: the label name of each.
-        adapter: what the adapter says of them, not calibrated.
-
-    Raises:
-        DataError: a label has no validation review.
+        validation: N reviews to weigh both on.
     """
-    require_every_label(labels, adapter.label_names)
-    numbers = {name: number for number, name in enumerate(adapter.label_names)}
-    targets = np.array([numbers[label] for label in labels])
-    features = build_features(adapter.probabilities, tfidf.score(texts))
-    regression = LogisticRegression(max_iter=MOST_ITERATIONS).fit(features, targets)
-    return Companion(tfidf, regression.coef_, regression.intercept_)
+
+    tfidf: TfidfModel
+    validation: Reviews
+
+    @classmethod
+    def build(
+        cls,
+        train: Reviews,
+        validation: Reviews,
+        label_names: Sequence[str],
+        class_weight: str | None,
+    ) -> "CompanionDraft":
+        """Learn the word counts.
+
+        Args:
+            train: the adapter's training reviews.
+            validation: to weigh both on later; each label has one.
+            label_names: C labels.
+            class_weight: `balanced` lets rare labels count as much as frequent ones.
+
+        Raises:
+            DataError: a label has no validation review.
+        """
+        require_every_label(validation.labels, label_names)
+        return cls(fit_tfidf(train, label_names, class_weight), validation)
+
+    def finish(self, adapter: Predictions) -> Companion:
+        """Weigh what the adapter and the word counts say of the validation reviews.
+
+        Args:
+            adapter: what the trained adapter says of them, not calibrated.
+        """
+        numbers = {name: number for number, name in enumerate(adapter.label_names)}
+        targets = np.array([numbers[label] for label in self.validation.labels])
+        features = build_features(adapter.probabilities, self.tfidf.score(self.validation.texts))
+        regression = LogisticRegression(max_iter=MOST_ITERATIONS).fit(features, targets)
+        return Companion(self.tfidf, regression.coef_, regression.intercept_)
 
 
 def require_every_label(labels: Sequence[str], label_names: Sequence[str]) -> None:
@@ -150,6 +184,8 @@ def load_companion(folder: Path, labels: int) -> Companion | None:
         words = json.loads((folder / WORDS_FILE).read_text(encoding="utf-8"))
         if words["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {words['format_version']}, needed is {FORMAT_VERSION}")
+        if words["token_pattern"] not in PATTERNS:
+            raise ValueError(f"words are {words['token_pattern']!r}, which is none of ours")
         numbers = load_file(folder / NUMBERS_FILE)
         tfidf = TfidfModel(
             words["token_pattern"],
@@ -164,7 +200,7 @@ def load_companion(folder: Path, labels: int) -> Companion | None:
 
 
 def _require_shapes(companion: Companion, rows: int) -> None:
-    tfidf, size = companion.tfidf, len(companion.tfidf.vocabulary)
+    tfidf, size = companion.tfidf, len(set(companion.tfidf.vocabulary))
     needed = {
         "idf": (tfidf.idf, (size,)),
         "TF-IDF weights": (tfidf.weights, (rows, size)),
@@ -184,6 +220,5 @@ def _companion_errors(folder: Path) -> Iterator[None]:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdapterError(
             f"{folder}: the adapter's companion is not whole ({error}). Copy the folder again with "
-            f"{WORDS_FILE} and {NUMBERS_FILE}, or leave the companion aside with "
-            "--no-use-companion."
+            f"{WORDS_FILE} and {NUMBERS_FILE}, or remove both to use the adapter alone."
         ) from error

@@ -1,5 +1,6 @@
 """The classifier object: scikit-learn's verbs over encoder, adapter and training."""
 
+import functools
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,12 @@ from peft_sentiment.data.batching import (
     tokenize_reviews,
 )
 from peft_sentiment.errors import SettingsError, suggest
+from peft_sentiment.evaluation.companion import (
+    Companion,
+    CompanionDraft,
+    load_companion,
+    save_companion,
+)
 from peft_sentiment.evaluation.prediction import predict_reviews, predict_tokens
 from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.evaluation.thresholds import build_calibration
@@ -58,9 +65,9 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     sequences of str, labels of str or int.
 
     Args:
-        **settings: any setting of model, adapter and training, `max_length`, `truncation`
-            and `calibrate`; `peft-sentiment run --help` explains each. The defaults are those of
-            the quickstart preset.
+        **settings: any setting of model, adapter and training, `max_length`, `truncation`,
+            `calibrate` and `use_companion`; `peft-sentiment run --help` explains each. The
+            defaults are those of the quickstart preset.
 
     Attributes:
         classes_: (C,), the labels, sorted; the columns of `predict_proba`.
@@ -68,6 +75,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         encoder_: the base and its tokenizer.
         precision_: device and dtype in use.
         calibration_: what validation says of the probabilities; None where there was none.
+        companion_: what speaks beside the adapter; None where nothing does.
 
     Raises:
         SettingsError: a setting is unknown, malformed or out of range.
@@ -122,16 +130,20 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: N texts.
             y: (N,), a label for each.
-            validation: texts and labels to choose the best weights and the temperature by.
+            validation: texts and labels to choose the best weights and the temperature by, and
+                to weigh the companion on.
 
         Raises:
             DataError: texts or labels are not what they should be.
+            SettingsError: there is to be a companion, but no validation.
             ModelError, HubError: the base can't be loaded.
         """
         train = read_reviews(X, y)
+        held_out = None if validation is None else read_reviews(*validation)
         self.build_base(list_classes(y))
-        held_out = None if validation is None else self.tokenize(read_reviews(*validation))
-        for _ in self.iterate_fit(self.tokenize(train), held_out):
+        self.prepare_companion(train, held_out)
+        held_out_tokens = None if held_out is None else self.tokenize(held_out)
+        for _ in self.iterate_fit(self.tokenize(train), held_out_tokens):
             pass
         return self
 
@@ -162,6 +174,31 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         require_length_fits(encoder, settings.data.max_length + extra)
         self.model_: nn.Module = nn.Module.to(encoder.model, device)
         self.calibration_: Calibration | None = None
+        self.companion_: Companion | None = None
+        self._companion_draft: CompanionDraft | None = None
+
+    def prepare_companion(self, train: Reviews, validation: Reviews | None) -> None:
+        """Learn the word counts of the companion, if the settings ask for one.
+
+        Call it between `build_base` and `iterate_fit`, with the reviews of that training.
+
+        Raises:
+            DataError: a label has no validation review.
+            SettingsError: there are no validation reviews.
+        """
+        training = self.settings.training
+        self._companion_draft = None
+        if training.companion == "none":
+            return
+        if validation is None or not len(validation):
+            raise SettingsError(
+                f"training.companion is {training.companion!r}, but there are no validation "
+                "reviews to weigh it on. Raise --validation-size, or leave --companion out."
+            )
+        class_weight = "balanced" if training.class_weights == "balanced" else None
+        self._companion_draft = CompanionDraft.build(
+            train, validation, self.label_names, class_weight
+        )
 
     def build_adapter(self, train: LabelledTokens) -> PeftModel:
         """Put an untrained adapter on the base that `build_base` has loaded.
@@ -222,7 +259,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         if not isinstance(self.model_, PeftModel):
             self.build_adapter(train)
-        self.calibration_ = None
+        self.calibration_ = self.companion_ = None
         settings = self.settings
         run = TrainingRun(
             model=self.model_,
@@ -236,9 +273,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             yield from fit_adapter(run, validation, saver)
             is_stopped = saver is not None and saver.is_stopping()
             if validation is not None and len(validation) and not is_stopped:
-                self.calibration_ = self._calibrate(validation)
+                self._learn_from_validation(validation)
 
-    def _calibrate(self, validation: LabelledTokens) -> Calibration:
+    def _learn_from_validation(self, validation: LabelledTokens) -> None:
+        """Finish the companion, if there is to be one, and calibrate what is said in the end."""
         predictions = predict_tokens(
             self.model_,
             validation.reviews,
@@ -247,7 +285,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             batch_size=self.settings.training.per_device_eval_batch_size,
             precision=self.precision_,
         )
-        return build_calibration(validation.labels, predictions)
+        if draft := self._companion_draft:
+            self.companion_ = draft.finish(predictions)
+            predictions = self.companion_.join(draft.validation.texts, predictions)
+        self.calibration_ = build_calibration(validation.labels, predictions)
 
     def plan_cache_bytes(self, train: LabelledTokens) -> int:
         """Return what training is going to keep of frozen lower layers on disk, in bytes."""
@@ -274,10 +315,27 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DataError: `texts` is not a sequence of str.
             DeviceMemoryError: memory ran out.
         """
-        predictions = self._score(texts)
-        if self.calibration_ is None or not self.settings.evaluation.calibrate:
-            return predictions
-        return rescale(predictions, self.calibration_.temperature)
+        return self.predict_in_parts(texts)["peft"]
+
+    def predict_in_parts(self, texts: Sequence[str]) -> dict[str, Predictions]:
+        """Return what `predict_reviews` says as `peft`.
+
+        Where a companion takes part, also what the adapter alone says, as `adapter`.
+
+        Raises:
+            DataError, DeviceMemoryError: as in `predict_reviews`.
+        """
+        evaluation = self.settings.evaluation
+        alone = self._score(texts)
+        companion = self.companion_ if self.has_companion else None
+        predictions = alone if companion is None else companion.join(texts, alone)
+        # The calibration of both together says nothing of the adapter alone.
+        is_calibrated = evaluation.calibrate and companion is self.companion_
+        if is_calibrated and self.calibration_ is not None:
+            predictions = rescale(predictions, self.calibration_.temperature)
+        return (
+            {"peft": predictions} if companion is None else {"adapter": alone, "peft": predictions}
+        )
 
     def _score(self, texts: Sequence[str]) -> Predictions:
         """Return predictions at temperature 1."""
@@ -371,7 +429,9 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             method=settings.adapter.method,
             calibration=self.calibration_,
         )
-        save_adapter(self.model_, self.encoder_, metadata, Path(folder), seen)
+        companion = self.companion_
+        save = None if companion is None else functools.partial(save_companion, companion)
+        save_adapter(self.model_, self.encoder_, metadata, Path(folder), seen, save)
 
     @classmethod
     def load(cls, folder: str | Path, **settings: Any) -> Self:  # noqa: ANN401 - any setting
@@ -406,8 +466,15 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classifier.classes_ = np.asarray(metadata.label_names).astype(metadata.label_type)
         classifier.encoder_ = encoder
         classifier.model_ = model.to(device)
-        classifier.calibration_ = metadata.calibration
+        classifier.companion_ = load_companion(Path(folder), len(metadata.label_names))
+        is_calibrated = classifier.companion_ is None or wanted.evaluation.use_companion
+        classifier.calibration_ = metadata.calibration if is_calibrated else None
         return classifier
+
+    @property
+    def has_companion(self) -> bool:
+        """Whether a companion takes part in what is said."""
+        return self.companion_ is not None and self.settings.evaluation.use_companion
 
     @property
     def label_names(self) -> tuple[str, ...]:

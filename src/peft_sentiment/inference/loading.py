@@ -76,8 +76,9 @@ def set_threshold(classifier: Labeller, settings: EvaluationSettings, where: str
         return
     if classifier.calibration_ is None:
         raise SettingsError(
-            f"{where}: there were no validation reviews, so no threshold can be chosen. Leave out "
-            "--min-precision and --undecided-share, or train with a --validation-size above 0."
+            f"{where}: there were no validation reviews, or the companion that they were labelled "
+            "with is left aside, so no threshold can be chosen. Leave out --min-precision and "
+            "--undecided-share, or train with a --validation-size above 0."
         )
     from peft_sentiment.evaluation.thresholds import choose_threshold
 

@@ -27,7 +27,7 @@ from peft_sentiment.files import fingerprint_weights
 from peft_sentiment.model.attention import ChooseForm
 from peft_sentiment.model.layer import Layer
 from peft_sentiment.model.linear import FrozenLinear
-from peft_sentiment.model.metadata import AdapterMetadata, load_metadata
+from peft_sentiment.model.metadata import COMPANION_FILES, AdapterMetadata, load_metadata
 from peft_sentiment.model.packaged import PACKAGED_MODELS, load_packaged_folder
 from peft_sentiment.model.packed import PackedModel
 from peft_sentiment.model.precision import EncoderShape
@@ -204,6 +204,7 @@ def load_merged_model(folder: Path) -> MergedModel | None:
 
 def _load(folder: Path) -> MergedModel:
     metadata = load_metadata(folder)
+    _require(not any((folder / name).exists() for name in COMPANION_FILES))
     base = _find_base(metadata)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     kind = str(config["model_type"])

@@ -12,6 +12,8 @@ from peft_sentiment.records.calibration import Calibration
 METADATA_FILE = "peft_sentiment.json"
 FORMAT_VERSION = 1
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", METADATA_FILE)
+COMPANION_FILES = ("companion.json", "companion.safetensors")
+"""What speaks beside the adapter, if anything: its words, and its numbers."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -37,6 +37,7 @@ def save_adapter(
     metadata: AdapterMetadata,
     folder: Path,
     seen: NDArray[np.uint64] | None = None,
+    save_companion: Callable[[Path], None] | None = None,
 ) -> None:
     """Write adapter, head, tokenizer and metadata; what stands there is kept until all is written.
 
@@ -46,6 +47,7 @@ def save_adapter(
         metadata: what else is needed to score text.
         folder: replaced as a whole.
         seen: fingerprints of the reviews it was trained and validated on, where known.
+        save_companion: writes `COMPANION_FILES` into a folder, where there is a companion.
 
     Raises:
         OutputError: the folder can't be written, or holds something that is not ours.
@@ -63,6 +65,8 @@ def save_adapter(
         (draft / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
         if seen is not None:
             save_file({"fingerprints": seen}, draft / SEEN_FILE)
+        if save_companion is not None:
+            save_companion(draft)
 
 
 def load_seen(folder: Path) -> NDArray[np.uint64] | None:
@@ -85,7 +89,7 @@ def require_replaceable(folder: Path) -> None:
         OutputError: there is a file, or a folder with something else in it.
     """
     names = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
-    known = (*ADAPTER_FILES, SEEN_FILE, *TOKENIZER_FILES_READ)
+    known = (*ADAPTER_FILES, SEEN_FILE, *COMPANION_FILES, *TOKENIZER_FILES_READ)
     foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in known)]
     is_adapter = not foreign and any(name in ADAPTER_FILES for name in names)
     is_free = not folder.exists() or (folder.is_dir() and not names)

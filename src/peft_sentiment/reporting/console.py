@@ -48,9 +48,15 @@ TITLES = {
     "majority": "Majority",
     "tfidf": "TF-IDF",
     "probe": "Linear probe",
+    "adapter": "Adapter only",
     "peft": "PEFT",
 }
 """Name in results.json -> as it is shown."""
+
+COMPANION_NOTE = (
+    "PEFT is the adapter with its companion: word counts (TF-IDF), weighed against it on the "
+    "validation reviews. Adapter only is without it."
+)
 
 DemoRow = tuple[str, str, float, str, float]
 """Review, label and confidence of the PEFT model, label and confidence of the base model."""
@@ -269,6 +275,8 @@ def show_comparison(
     differences = _describe_differences(models[baseline], models[challenger], improvement)
     table.add_row("Improvement", *differences, style="bold")
     console.print(table)
+    if "adapter" in models:
+        say(console, COMPANION_NOTE)
     names = (_title(console, baseline), _title(console, challenger))
     for sentence in _describe_certainty(improvement, confidence_level, names):
         say(console, sentence)
