@@ -92,7 +92,7 @@ def test_baselines_are_measured_on_the_same_reviews_and_shown_beside_the_others(
     folder = Path(settings.output.output_dir) / "predictions"
     texts = [load_predictions(folder / f"{name}.parquet")[0].texts for name in results.models]
     assert all(of_model == texts[0] for of_model in texts)
-    for title in ("Majority", "TF-IDF", "Linear probe"):
+    for title in ("Majority", "TF-IDF", "Probe"):
         assert f"{title}: accuracy" in shown.partition("Part 2")[0]
         assert title in shown.partition("Part 3")[2]
     assert results.models["tfidf"].accuracy > 0.9
@@ -103,7 +103,7 @@ def test_a_companion_is_named_and_the_adapter_shown_without_it(settings: Setting
     results, shown = run(settings.updated(tables, "test"))
     assert list(results.models) == ["base", "adapter", "peft"]
     assert results.settings["training"]["companion"] == "tfidf"
-    assert "Adapter only: accuracy" in shown
+    assert "Adapter: accuracy" in shown
     assert "PEFT is the adapter with its companion" in shown
     path = Path(settings.output.output_dir) / "predictions" / "peft.parquet"
     reviews, measured = load_predictions(path)

@@ -23,9 +23,8 @@ from peft_sentiment.records import Predictions
 
 MOST_REVIEWS = 800
 """Training reviews that the probe learns from: the encoder reads them as slowly as any others. On
-the packaged IMDB reviews 3,000 instead of 1,000 gain it 0.2 points on test and 1.6 on validation,
-and take three times as long. Whole reviews, because cutting 3,000 of them at 128 tokens costs two
-points and is slower still."""
+the packaged IMDB reviews 3,000 instead of 1,000 would gain it one or two points and take three
+times as long; 1,500 cut short would take as long and lose three (docs/experiments.md)."""
 
 INVERSE_PENALTY = 0.003
 """scikit-learn's C, for inputs of unit variance. With 1,000 reviews it gives 79.8 % on validation,

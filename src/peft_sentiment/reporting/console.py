@@ -47,15 +47,15 @@ TITLES = {
     "base": "Base",
     "majority": "Majority",
     "tfidf": "TF-IDF",
-    "probe": "Linear probe",
-    "adapter": "Adapter only",
+    "probe": "Probe",
+    "adapter": "Adapter",
     "peft": "PEFT",
 }
 """Name in results.json -> as it is shown."""
 
 COMPANION_NOTE = (
     "PEFT is the adapter with its companion: word counts (TF-IDF), weighed against it on the "
-    "validation reviews. Adapter only is without it."
+    "validation reviews. Adapter is without it."
 )
 
 DemoRow = tuple[str, str, float, str, float]
