@@ -98,6 +98,21 @@ def test_baselines_are_measured_on_the_same_reviews_and_shown_beside_the_others(
     assert results.models["tfidf"].accuracy > 0.9
 
 
+def test_full_fine_tuning_is_measured_on_request(settings: Settings) -> None:
+    tables = {
+        "adapter": {"layers_to_transform": [1]},
+        "evaluation": {"baselines": "full"},
+    }
+    results, shown = run(settings.updated(tables, "test"))
+    assert list(results.models) == ["base", "full", "peft"]
+    assert "Full: accuracy" in shown
+    assert results.models["full"].accuracy > 0.8
+    # It is another copy: what is trained next is still the adapter asked for.
+    loaded = SentimentClassifier.load(settings.output.adapter_dir, bf16=False)
+    assert loaded.get_params()["method"] == "lora"
+    assert results.parameters.trainable < results.parameters.total / 2
+
+
 def test_a_companion_is_named_and_the_adapter_shown_without_it(settings: Settings) -> None:
     tables = {"training": {"companion": "tfidf"}, "evaluation": {"baselines": "none"}}
     results, shown = run(settings.updated(tables, "test"))

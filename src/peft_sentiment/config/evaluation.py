@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from peft_sentiment.config.requirements import require
 from peft_sentiment.errors import SettingsError
 
-BASELINES = ("majority", "tfidf", "probe")
+CHEAP_BASELINES = ("majority", "tfidf", "probe")
+BASELINES = (*CHEAP_BASELINES, "full")
 """What can be measured beside base and PEFT model."""
 
 
@@ -19,10 +20,11 @@ class EvaluationSettings:
     bootstrap_samples: int = 5000
     """Resamples of the test reviews behind the interval of the improvement."""
 
-    baselines: tuple[str, ...] = BASELINES
+    baselines: tuple[str, ...] = CHEAP_BASELINES
     """What run measures beside base and PEFT model, on the same reviews: majority (the most
     frequent label), tfidf (word counts with logistic regression), probe (logistic regression on
-    the frozen encoder's mean states); or none."""
+    the frozen encoder's mean states), full (full fine-tuning, which takes longer than all the rest
+    of the run); or none."""
 
     calibrate: bool = True
     """Divide the model's logits by the temperature that makes its probabilities fit the validation

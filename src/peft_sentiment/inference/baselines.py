@@ -1,13 +1,20 @@
 """The baselines of a run, on the reviews and by the settings of its classifier."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
+from sklearn.base import clone
+
+from peft_sentiment.config import AdapterSettings
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.evaluation.baselines import predict_majority, predict_tfidf
 from peft_sentiment.evaluation.probe import FrozenEncoder, predict_probe
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.records import Predictions, Splits
+
+FULL_LEARNING_RATE = 1e-4
+"""Highest rate of full fine-tuning: what trains a small adapter well would tear up an encoder."""
 
 
 def predict_baselines(
@@ -58,6 +65,21 @@ def _predict_probe(
         )
 
 
+def _predict_full(
+    classifier: SentimentClassifier, splits: Splits, train: LabelledTokens
+) -> Predictions:
+    """Train every weight of another copy of the encoder, with the same reviews and passes."""
+    unset = AdapterSettings(method="full")
+    adapter = {item.name: getattr(unset, item.name) for item in dataclasses.fields(unset)}
+    rate = min(classifier.settings.training.learning_rate, FULL_LEARNING_RATE)
+    full: SentimentClassifier = clone(classifier)
+    full.set_params(**adapter, learning_rate=rate, companion="none")
+    full.build_base(splits.label_names)
+    for _ in full.iterate_fit(train, full.tokenize(splits.validation)):
+        pass
+    return full.predict_reviews(splits.test.texts)
+
+
 def _get_class_weight(classifier: SentimentClassifier) -> str | None:
     return "balanced" if classifier.settings.training.class_weights == "balanced" else None
 
@@ -66,5 +88,6 @@ PREDICTORS: dict[str, Callable[[SentimentClassifier, Splits, LabelledTokens], Pr
     "majority": _predict_majority,
     "tfidf": _predict_tfidf,
     "probe": _predict_probe,
+    "full": _predict_full,
 }
 """Name in the setting `baselines` -> what computes it."""

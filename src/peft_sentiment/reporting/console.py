@@ -48,6 +48,7 @@ TITLES = {
     "majority": "Majority",
     "tfidf": "TF-IDF",
     "probe": "Probe",
+    "full": "Full",
     "adapter": "Adapter",
     "peft": "PEFT",
 }
