@@ -22,6 +22,7 @@ from peft_sentiment.model.adapters import prepare_base, quiet_peft, settle_ranks
 from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder
 from peft_sentiment.model.metadata import (
     ADAPTER_FILES,
+    COMPANION_FILES,
     METADATA_FILE,
     AdapterMetadata,
     load_metadata,
