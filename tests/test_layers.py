@@ -27,7 +27,7 @@ LAYERS = (
     ("unfinished",),
     ("pipeline",),
     ("labelling", "checking"),
-    ("saved_runs", "diagnosis", "experiments"),
+    ("saved_runs", "diagnosis", "experiments", "verification"),
     ("commands",),
     ("cli",),
 )

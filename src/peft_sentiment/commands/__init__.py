@@ -16,6 +16,7 @@ ADDERS: tuple[Callable[[Any], None], ...] = (
     saved.add_errors,
     saved.add_predict,
     saved.add_demo,
+    saved.add_verify,
     check.add_check,
     experiments.add_methods,
     experiments.add_search,
