@@ -390,4 +390,6 @@ def describe_data(splits: Splits, settings: Settings, cut: int) -> DataRecord:
         max_length=settings.data.max_length,
         truncation=settings.data.truncation,
         cut=cut,
+        near_duplicates=splits.near_duplicates,
+        is_small=splits.is_small,
     )

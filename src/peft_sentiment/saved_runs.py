@@ -151,7 +151,7 @@ def _draw_unseen(past: Past | None, size: int | str | None) -> Reviews:
 
 def _draw(reviews: Reviews, size: int | str, seed: int) -> Reviews:
     """Return so many of the reviews, by chance: a file may be sorted by label."""
-    if size == "full":
+    if size in ("full", "auto"):
         return reviews
     if int(size) > len(reviews):
         raise DataError(

@@ -53,9 +53,13 @@ def outputs_locked(settings: Settings) -> Iterator[None]:
 
 def make_paths_absolute(settings: Settings) -> Settings:
     """Return the settings with file names that hold in any working folder."""
-    names = ("train_file", "validation_file", "test_file")
-    given = {name: getattr(settings.data, name) for name in names}
-    found = {name: str(Path(file).resolve()) for name, file in given.items() if file is not None}
+    data = settings.data
+    given = {"validation_file": data.validation_file, "test_file": data.test_file}
+    found: dict[str, object] = {
+        name: str(Path(file).resolve()) for name, file in given.items() if file is not None
+    }
+    if data.train_file is not None:
+        found["train_file"] = [str(Path(file).resolve()) for file in data.train_file]
     return settings.updated({"data": found}, "paths")
 
 

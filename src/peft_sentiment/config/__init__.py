@@ -8,6 +8,7 @@ from peft_sentiment.config.conversion import describe_kind, list_kinds
 from peft_sentiment.config.data import (
     PACKAGED_IMDB,
     PACKAGED_ROTTEN_TOMATOES,
+    USUAL_SIZES,
     DataSettings,
     Truncation,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "PACKAGED_IMDB",
     "PACKAGED_ROTTEN_TOMATOES",
     "SECTIONS",
+    "USUAL_SIZES",
     "AdapterSettings",
     "DataSettings",
     "EvaluationSettings",

@@ -8,6 +8,9 @@ from peft_sentiment.config.requirements import require, require_size
 PACKAGED_IMDB = "packaged/imdb"
 PACKAGED_ROTTEN_TOMATOES = "packaged/rotten_tomatoes"
 
+USUAL_SIZES = {"train": 3000, "validation": 500, "test": 600}
+"""Part -> its reviews where nothing else is asked for and there are enough."""
+
 Truncation = Literal["head", "tail", "head+tail"]
 """Which part of a long review is kept."""
 
@@ -26,9 +29,14 @@ class DataSettings:
     dataset_revision: str | None = None
     """Branch, tag or commit of a data set on the hub."""
 
-    train_file: str | None = None
-    """A CSV, TSV, JSONL or Parquet file (by its ending) with a text and a label column. Validation
-    and test reviews are split off from it where they have no file of their own."""
+    train_file: tuple[str, ...] | None = None
+    """A CSV, TSV, JSONL or Parquet file (by its ending) with a text and a label column, or several
+    with commas between. Validation and test reviews are split off from it where they have no file
+    of their own."""
+
+    train_file_weights: tuple[float, ...] | None = None
+    """How much a review of each train_file counts in training, such as 1,0.5: a review of weight
+    0.5 moves the weights of the model half as much. Scores count every review the same."""
 
     validation_file: str | None = None
     """File of the validation reviews, in the form of train_file."""
@@ -46,21 +54,36 @@ class DataSettings:
     """Names for the labels 0, 1, 2, ... of a file whose labels are numbers, in that order; or the
     labels that a file may have, in the order in which to report them."""
 
+    group_column: str | None = None
+    """Column of a file that holds what no split may divide, such as the film or the author of a
+    review: all reviews of a group are in one part."""
+
+    stratify: bool | None = None
+    """Give each part the labels in the shares of the whole, and every label at least one review in
+    each part if it has three. By default where the rarest label has less than half of an equal
+    share; --stratify and --no-stratify decide by hand."""
+
+    near_duplicates: Literal["report", "drop", "ignore"] = "report"
+    """What to do with training reviews that are nearly the same as a validation or test review:
+    tell how many there are, drop them, or not look for them."""
+
     near_duplicate_similarity: float = 0.8
     """How much two reviews must be alike to be nearly the same: the share of their runs of three
     words that both have, from 0 to 1. A copy of a longer review in which a few words were changed
     has more than 0.8."""
 
-    train_size: int | Literal["full"] = 3000
-    """Reviews to train on, or full for all that are left. Time grows in proportion; when training
-    is slow, try 1000."""
+    train_size: int | Literal["full", "auto"] = "auto"
+    """Reviews to train on, or full for all that are left; auto is 3000. Time grows in proportion;
+    when training is slow, try 1000. Where there are fewer reviews than the three sizes ask for
+    together, auto takes a tenth each to validate and to test, and the rest to train on."""
 
-    validation_size: int | Literal["full"] = 500
-    """Reviews held out of the training reviews to choose the best weights by; 0 for none."""
+    validation_size: int | Literal["full", "auto"] = "auto"
+    """Reviews held out of the training reviews to choose the best weights by; 0 for none. auto is
+    500, or a tenth as for train_size."""
 
-    test_size: int | Literal["full"] = 600
-    """Reviews to compare base and PEFT on. With 600 a score near 88 % is known to within 2.6
-    points, with 5000 to within 0.9."""
+    test_size: int | Literal["full", "auto"] = "auto"
+    """Reviews to compare base and PEFT on; auto is 600, or a tenth as for train_size. With 600 a
+    score near 88 % is known to within 2.6 points, with 5000 to within 0.9."""
 
     max_length: int = 256
     """Tokens of a review that the model reads, special tokens included. Memory and time grow with
@@ -71,6 +94,9 @@ class DataSettings:
     its head and the rest from its tail, where reviewers sum up."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.train_file, str):
+            object.__setattr__(self, "train_file", (self.train_file,))
+        self._require_weights()
         require_size("data.train_size", self.train_size, 1)
         require_size("data.validation_size", self.validation_size, 0)
         require_size("data.test_size", self.test_size, 1)
@@ -81,3 +107,17 @@ class DataSettings:
         if self.label_names is not None:
             unique = len(set(self.label_names)) == len(self.label_names) >= 2
             require(unique, "data.label_names", list(self.label_names), "two or more unlike names")
+
+    def _require_weights(self) -> None:
+        weights = self.train_file_weights
+        if weights is None:
+            return
+        name, files = "data.train_file_weights", len(self.train_file or ())
+        require(
+            len(weights) == files,
+            name,
+            list(weights),
+            f"one per train_file, of which there are {files}",
+        )
+        is_fit = all(0 < weight < float("inf") for weight in weights)
+        require(is_fit, name, list(weights), "numbers above 0")

@@ -10,9 +10,9 @@ def require(condition: bool, name: str, value: object, need: str) -> None:
 
 
 def require_size(name: str, value: int | str, smallest: int) -> None:
-    """Raise a SettingsError unless the value is a size from `smallest` up, or full."""
-    is_size = value == "full" or (isinstance(value, int) and value >= smallest)
-    require(is_size, name, value, f'a number from {smallest} up, or "full"')
+    """Raise a SettingsError unless the value is a size from `smallest` up, full or auto."""
+    is_size = value in ("full", "auto") or (isinstance(value, int) and value >= smallest)
+    require(is_size, name, value, f'a number from {smallest} up, "full" or "auto"')
 
 
 def require_known(name: str, known: list[str], what: str) -> None:

@@ -61,11 +61,13 @@ class LabelledTokens:
         reviews: N reviews.
         targets: (N,), place of each one's label in `label_names`.
         label_names: all labels.
+        weights: (N,), how much each review counts in training; None where all count the same.
     """
 
     reviews: TokenizedReviews
     targets: NDArray[np.int64]
     label_names: tuple[str, ...]
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of reviews."""
@@ -78,12 +80,17 @@ class LabelledTokens:
 
     @classmethod
     def build(
-        cls, reviews: TokenizedReviews, labels: Sequence[str], label_names: Sequence[str]
+        cls,
+        reviews: TokenizedReviews,
+        labels: Sequence[str],
+        label_names: Sequence[str],
+        weights: Sequence[float] | None = None,
     ) -> "LabelledTokens":
         """Look the labels up among their names."""
         numbers = {name: i for i, name in enumerate(label_names)}
         targets = np.array([numbers[label] for label in labels], dtype=np.int64)
-        return cls(reviews, targets, tuple(label_names))
+        own = None if weights is None else np.array(weights, np.float32)
+        return cls(reviews, targets, tuple(label_names), own)
 
 
 def tokenize_reviews(

@@ -8,11 +8,16 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from peft_sentiment.data.columns import shorten
 from peft_sentiment.errors import DataError
+from peft_sentiment.records import Reviews
+
+Value = TypeVar("Value")
 
 _BREAKS = re.compile(r"<br\s*/?>(?:\s*<br\s*/?>)*", re.IGNORECASE)
 
@@ -29,6 +34,9 @@ class Part:
         texts: the reviews, cleaned.
         labels: the label name of each review.
         numbers: the line or row of each review, from 1.
+        groups: the group of each review, if there are groups.
+        weights: how much each counts in training, if they differ.
+        files: the file of each review, if there are several.
     """
 
     source: str
@@ -36,6 +44,9 @@ class Part:
     texts: Sequence[str]
     labels: Sequence[str]
     numbers: Sequence[int]
+    groups: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
+    files: Sequence[str] | None = None
 
     def __len__(self) -> int:
         """Return the number of reviews."""
@@ -43,7 +54,16 @@ class Part:
 
     def place(self, index: int) -> str:
         """Return where a review stands, such as 'reviews.csv, line 7'."""
-        return f"{self.source}, {self.unit} {self.numbers[index]}"
+        source = self.source if self.files is None else self.files[index]
+        return f"{source}, {self.unit} {self.numbers[index]}"
+
+    def row(self, index: int) -> str:
+        """Return where a review stands, without the file's name where there is only one."""
+        return f"{self.unit} {self.numbers[index]}" if self.files is None else self.place(index)
+
+    def reviews(self) -> Reviews:
+        """Return the reviews without their places."""
+        return Reviews(self.texts, self.labels, self.groups, self.weights)
 
     def take(self, indices: Iterable[int]) -> "Part":
         """Return the reviews at these places, in this order."""
@@ -54,7 +74,32 @@ class Part:
             [self.texts[i] for i in chosen],
             [self.labels[i] for i in chosen],
             [self.numbers[i] for i in chosen],
+            None if self.groups is None else [self.groups[i] for i in chosen],
+            None if self.weights is None else [self.weights[i] for i in chosen],
+            None if self.files is None else [self.files[i] for i in chosen],
         )
+
+
+def join_parts(parts: Sequence[Part]) -> Part:
+    """Return the reviews of several files as one part; a single one stays as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    units = {part.unit for part in parts}
+    return Part(
+        source=" and ".join(part.source for part in parts),
+        unit=units.pop() if len(units) == 1 else "row",
+        texts=[text for part in parts for text in part.texts],
+        labels=[label for part in parts for label in part.labels],
+        numbers=[number for part in parts for number in part.numbers],
+        groups=_join(part.groups for part in parts),
+        weights=_join(part.weights for part in parts),
+        files=[part.source for part in parts for _ in part.texts],
+    )
+
+
+def _join(columns: Iterable[Sequence[Value] | None]) -> list[Value] | None:
+    found = [column for column in columns if column is not None]
+    return [value for column in found for value in column] if found else None
 
 
 def clean_text(text: str) -> str:
@@ -96,16 +141,31 @@ def refuse_shared_texts(part: Part, other: Part) -> None:
     shared = [(i, index_of[text]) for i, text in enumerate(part.texts) if text in index_of]
     if not shared:
         return
-    examples = "; ".join(
-        f"{part.unit} {part.numbers[i]} is {other.unit} {other.numbers[j]}"
-        for i, j in shared[:_EXAMPLES]
-    )
+    examples = "; ".join(f"{part.row(i)} is {other.row(j)}" for i, j in shared[:_EXAMPLES])
     raise DataError(
         f"{part.source} shares {_count(len(shared), 'text')} with {other.source} ({examples}). "
         "Scores on texts that are also trained on mean nothing: remove the shared texts from one "
         f"of the two, or leave {part.source} out to split its reviews off from the training "
         "reviews."
     )
+
+
+def refuse_shared_groups(part: Part, other: Part) -> None:
+    """Check that no group stands in two parts.
+
+    Raises:
+        DataError: one does; the message names it, with a review of it in both parts.
+    """
+    if part.groups is None or other.groups is None:
+        return
+    index_of = {group: index for index, group in enumerate(other.groups)}
+    for index, group in enumerate(part.groups):
+        if group in index_of:
+            raise DataError(
+                f"{part.place(index)}: the group {shorten(group)!r} stands in "
+                f"{other.place(index_of[group])} too, but no group may be divided. Move all its "
+                "reviews to one of the files, or leave --group-column out."
+            )
 
 
 def fingerprint_texts(texts: Sequence[str]) -> NDArray[np.uint64]:

@@ -15,6 +15,8 @@ from peft_sentiment.data.checks import (
     clean_text,
     drop_duplicates,
     drop_shared_texts,
+    join_parts,
+    refuse_shared_groups,
     refuse_shared_texts,
 )
 from peft_sentiment.data.columns import Rows, shorten
@@ -41,6 +43,8 @@ def load_reviews(settings: DataSettings) -> SourceData:
     """
     if settings.train_file is not None:
         return _load_files(settings, settings.train_file)
+    if settings.group_column is not None:
+        raise SettingsError("--group-column is for files: name one with --train-file, or leave it.")
     for name in ("validation_file", "test_file"):
         if getattr(settings, name) is not None:
             flag = "--" + name.replace("_", "-")
@@ -86,7 +90,7 @@ def load_labelled_file(path: Path, settings: DataSettings, label_names: Sequence
     known = dataclasses.replace(settings, label_names=tuple(label_names))
     rows = read_rows(path, (settings.text_column, settings.label_column))
     part = drop_duplicates(_check_rows(rows, known))
-    return Reviews(part.texts, part.labels)
+    return part.reviews()
 
 
 @dataclass(frozen=True)
@@ -99,21 +103,39 @@ class _Loaded:
     label_names: tuple[str, ...] | None
 
 
-def _load_files(settings: DataSettings, train_file: str) -> SourceData:
-    given = {
-        "train": train_file,
-        "validation": settings.validation_file,
-        "test": settings.test_file,
-    }
-    paths = {name: Path(file) for name, file in given.items() if file is not None}
-    columns = (settings.text_column, settings.label_column)
-    parts = {name: _check_rows(read_rows(path, columns), settings) for name, path in paths.items()}
-    sha256 = compute_sha256(*paths.values())
-    loaded = _Loaded(train_file, sha256, parts, settings.label_names)
+def _load_files(settings: DataSettings, train_files: Sequence[str]) -> SourceData:
+    given = {"train": tuple(train_files)}
+    for name in ("validation", "test"):
+        file = getattr(settings, f"{name}_file")
+        given |= {} if file is None else {name: (file,)}
+    parts = {name: join_parts([_read_part(file, settings) for file in files])
+             for name, files in given.items()}  # fmt: skip
+    parts["train"] = _weigh(parts["train"], settings)
+    sha256 = compute_sha256(*(Path(file) for files in given.values() for file in files))
+    loaded = _Loaded(", ".join(train_files), sha256, parts, settings.label_names)
     unique = {name: drop_duplicates(part) for name, part in parts.items()}
     for name, other in _list_pairs(unique):
         refuse_shared_texts(unique[name], unique[other])
+        refuse_shared_groups(unique[name], unique[other])
     return _build_source(loaded, unique)
+
+
+def _read_part(file: str, settings: DataSettings) -> Part:
+    columns = [settings.text_column, settings.label_column]
+    if settings.group_column is not None:
+        columns.append(settings.group_column)
+    return _check_rows(read_rows(Path(file), list(dict.fromkeys(columns))), settings)
+
+
+def _weigh(part: Part, settings: DataSettings) -> Part:
+    """Return the training reviews with the weights of their files."""
+    files, weights = settings.train_file, settings.train_file_weights
+    if files is None or weights is None:
+        return part
+    weight_of = dict(zip(files, weights, strict=True))
+    return dataclasses.replace(
+        part, weights=[weight_of[file] for file in part.files or [files[0]] * len(part)]
+    )
 
 
 def _load_packaged(settings: DataSettings) -> SourceData:
@@ -151,7 +173,19 @@ def _check_rows(rows: Rows, settings: DataSettings) -> Part:
         labels.append(label)
     values = rows.columns[settings.text_column]
     texts = [_clean_value(value, rows.place(index)) for index, value in enumerate(values)]
-    return Part(rows.source, rows.unit, texts, labels, rows.numbers)
+    groups = None
+    if settings.group_column is not None and settings.group_column in rows.columns:
+        column = rows.columns[settings.group_column]
+        groups = [_name_group(value, rows.place(index)) for index, value in enumerate(column)]
+    return Part(rows.source, rows.unit, texts, labels, rows.numbers, groups)
+
+
+def _name_group(value: object, place: str) -> str:
+    if value is None or not str(value).strip():
+        raise DataError(
+            f"{place}: the group is missing. Add one, remove the row, or leave --group-column out."
+        )
+    return str(value).strip()
 
 
 def _clean_value(value: object, place: str) -> str:
@@ -175,7 +209,7 @@ def _build_source(
         )
     for part in unique.values():
         _require_known_labels(part, label_names)
-    reviews = {name: Reviews(part.texts, part.labels) for name, part in unique.items()}
+    reviews = {name: part.reviews() for name, part in unique.items()}
     return SourceData(
         name=loaded.name,
         sha256=loaded.sha256,

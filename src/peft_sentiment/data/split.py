@@ -4,14 +4,16 @@ The test reviews are drawn first and the training reviews last, from one shuffle
 that differ in train_size alone are tested on the same reviews, and train on ever more of the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peft_sentiment.config import DataSettings, Settings
 from peft_sentiment.data.checks import find_seen_texts
-from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.data.dealing import arrange_units, choose_sizes, deal_units
+from peft_sentiment.data.leakage import settle_near_duplicates
+from peft_sentiment.errors import DataError
 from peft_sentiment.records import Reviews, SourceData, Splits
 
 _DRAWING_ORDER = ("test", "validation", "train")
@@ -20,7 +22,9 @@ _DRAWING_ORDER = ("test", "validation", "train")
 def split_reviews(source: SourceData, settings: DataSettings, seed: int) -> Splits:
     """Draw train, validation and test reviews.
 
-    Parts that the source does not have are split off from its training reviews.
+    Parts that the source does not have are split off from its training reviews. Groups stay
+    whole, so that parts may have a few reviews less than asked for; unequal labels are spread
+    evenly.
 
     Raises:
         DataError: there are fewer reviews than asked for, a label has no training review, or the
@@ -30,13 +34,17 @@ def split_reviews(source: SourceData, settings: DataSettings, seed: int) -> Spli
     generator = np.random.default_rng(seed)
     own = {"train": source.train, "validation": source.validation, "test": source.test}
     drawn: dict[str, Reviews] = {}
+    is_small = False
     for pool_name, pool in own.items():
         if pool is None:
             continue
         order = generator.permutation(len(pool))
         takers = [n for n in _DRAWING_ORDER if n == pool_name or _shares(n, pool_name, own)]
-        sizes = {name: getattr(settings, f"{name}_size") for name in takers}
-        drawn |= {name: pool.take(indices) for name, indices in _deal(order, sizes).items()}
+        sizes, is_too_small = choose_sizes(settings, takers, pool_name != "train", len(pool))
+        is_small |= is_too_small and pool_name == "train"
+        units, labels = arrange_units(pool, order, settings.stratify)
+        dealt = deal_units(units, labels, sizes)
+        drawn |= {name: pool.take(places) for name, places in dealt.items()}
     splits = Splits(
         name=source.name,
         sha256=source.sha256,
@@ -45,7 +53,9 @@ def split_reviews(source: SourceData, settings: DataSettings, seed: int) -> Spli
         validation=drawn["validation"],
         test=drawn["test"],
         duplicates_removed=source.duplicates_removed,
+        is_small=is_small,
     )
+    splits = settle_near_duplicates(splits, settings)
     _check_labels(splits)
     return splits
 
@@ -62,7 +72,7 @@ def draw_unseen_reviews(
         source: the data of the training, which may have changed since.
         trained_with: settings of the training.
         seen: fingerprints of the reviews it was trained and validated on.
-        size: reviews to draw, or `full` for all.
+        size: reviews to draw, `full` for all, or `auto` for as many as its own test had.
 
     Raises:
         DataError: there are not as many.
@@ -73,7 +83,11 @@ def draw_unseen_reviews(
     first = [places[text] for text in tested]
     others = np.random.default_rng(trained_with.training.seed).permutation(len(pool)).tolist()
     barred = set(find_seen_texts(pool.texts, seen).tolist())
+    seen_groups = _list_groups(source.train, seen)
+    barred |= {i for i, group in enumerate(pool.groups or ()) if group in seen_groups}
     order = [place for place in dict.fromkeys([*first, *others]) if place not in barred]
+    if size == "auto":
+        size = min(len(tested), len(order))
     if size != "full" and int(size) > len(order):
         raise DataError(
             f"{int(size):,} test reviews are asked for, but the training left {len(order):,} of "
@@ -87,38 +101,11 @@ def _shares(name: str, pool_name: str, own: Mapping[str, Reviews | None]) -> boo
     return pool_name == "train" and own[name] is None
 
 
-def _deal(order: NDArray[np.int64], sizes: Mapping[str, int | str]) -> dict[str, NDArray[np.int64]]:
-    """Cut a shuffled order into parts: sizes in numbers first, then the one that takes the rest."""
-    full = [name for name, size in sizes.items() if size == "full"]
-    if len(full) > 1:
-        flags = " and ".join(f"{_flag(name)} full" for name in full)
-        raise SettingsError(
-            f"{flags}: both would take all reviews that are left. Give one of them as a number."
-        )
-    numbers = {name: int(size) for name, size in sizes.items() if size != "full"}
-    needed = sum(numbers.values())
-    if needed + len(full) > len(order):
-        raise _too_few(numbers, full, len(order))
-    ends = np.cumsum(list(numbers.values()), dtype=int)
-    parts = dict(zip([*numbers, "rest"], np.split(order, ends), strict=True))
-    rest = parts.pop("rest")
-    return parts | dict.fromkeys(full, rest)
-
-
-def _too_few(numbers: dict[str, int], full: Sequence[str], found: int) -> DataError:
-    asked = [f"{size:,} for {name}" for name, size in numbers.items() if size]
-    asked += [f"1 or more for {name}" for name in full]
-    flags = [_flag(name) for name in reversed(numbers) if numbers[name]]
-    advice = f"Lower {' or '.join(flags)}, or add reviews." if flags else "Add reviews."
-    if flags and not full:
-        advice += f" {flags[0]} full takes all that are left by the others."
-    return DataError(
-        f"{' and '.join(asked)} are asked for, but there are {found:,} reviews. {advice}"
-    )
-
-
-def _flag(name: str) -> str:
-    return f"--{name}-size"
+def _list_groups(train: Reviews, seen: NDArray[np.uint64]) -> set[str]:
+    """Return the groups of the reviews that a training has seen."""
+    if train.groups is None:
+        return set()
+    return {train.groups[place] for place in find_seen_texts(train.texts, seen).tolist()}
 
 
 def _check_labels(splits: Splits) -> None:

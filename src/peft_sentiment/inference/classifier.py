@@ -234,7 +234,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tokens = tokenize_reviews(
             reviews.texts, self.encoder_.tokenizer, data.max_length, data.truncation
         )
-        return LabelledTokens.build(tokens, reviews.labels, self.label_names)
+        return LabelledTokens.build(tokens, reviews.labels, self.label_names, reviews.weights)
 
     def iterate_fit(
         self,

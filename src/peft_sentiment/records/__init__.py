@@ -28,10 +28,14 @@ class Reviews:
     Attributes:
         texts: the reviews.
         labels: the label name of each review.
+        groups: the group of each, which no split divides; None where there are no groups.
+        weights: how much each counts in training; None where all count the same.
     """
 
     texts: Sequence[str]
     labels: Sequence[str]
+    groups: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
 
     def __len__(self) -> int:
         """Return the number of reviews."""
@@ -39,7 +43,13 @@ class Reviews:
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "Reviews":
         """Return the reviews at these places, in this order."""
-        return Reviews([self.texts[i] for i in indices], [self.labels[i] for i in indices])
+        groups, weights = self.groups, self.weights
+        return Reviews(
+            [self.texts[i] for i in indices],
+            [self.labels[i] for i in indices],
+            None if groups is None else [groups[i] for i in indices],
+            None if weights is None else [weights[i] for i in indices],
+        )
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,9 @@ class Splits:
     """Train, validation and test reviews that share no text.
 
     Attributes: as in `SourceData`; `validation` is empty where none was asked for.
+        near_duplicates: training and validation reviews that were found to be nearly the same as a
+            review of a part that comes before: test, then validation.
+        is_small: whether there were too few reviews for the usual sizes, so that all are used.
     """
 
     name: str
@@ -79,6 +92,8 @@ class Splits:
     validation: Reviews
     test: Reviews
     duplicates_removed: int
+    near_duplicates: int = 0
+    is_small: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,8 @@ class DataRecord:
     Attributes:
         cut: reviews longer than `max_length`, in all three parts together.
         label_counts: label name -> training reviews with it.
+        near_duplicates: as in `Splits`; dropped if the settings say so.
+        is_small: as in `Splits`.
     """
 
     name: str
@@ -101,6 +118,8 @@ class DataRecord:
     max_length: int
     truncation: str
     cut: int
+    near_duplicates: int = 0
+    is_small: bool = False
 
 
 @dataclass(frozen=True)

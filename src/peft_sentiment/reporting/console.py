@@ -98,7 +98,7 @@ def show_foundation(
         f"{environment.threads} threads",
         "Data": f"{data.name}; {as_count(data.duplicates_removed)} duplicates removed",
         "Reviews": f"{as_count(data.train)} training, {as_count(data.validation)} validation, "
-        f"{as_count(data.test)} test",
+        f"{as_count(data.test)} test{_describe_sizes(data)}",
         "Labels": f"{labels} in training",
         "Length": f"{as_count(data.max_length)} tokens; {as_count(data.cut)} longer reviews are "
         f"{_TRUNCATIONS.get(data.truncation, data.truncation)}",
@@ -107,6 +107,16 @@ def show_foundation(
     for name, fact in facts.items():
         grid.add_row(Text(name, "bold"), Text(clean(console, fact)))
     console.print(grid)
+
+
+def _describe_sizes(data: DataRecord) -> str:
+    words = ""
+    if data.is_small:
+        words += "; there are too few for the usual sizes, so a tenth each validates and tests"
+    if data.near_duplicates:
+        count = as_count(data.near_duplicates)
+        words += f"; {count} nearly the same as in another part (--near-duplicates)"
+    return words
 
 
 def show_scores(console: Console, title: str, scores: Scores) -> None:

@@ -66,7 +66,7 @@ class PaddedGradients:
         """Return the loss of a step, as `GradientSource` has it."""
         # Summed and divided by the whole step's weight, every review counts the same,
         # however the step is divided into batches.
-        total = self.label_weights[self.train.targets[chosen]].sum()
+        total = weigh_reviews(self.train, self.label_weights, chosen).sum()
         loss = 0.0
         for batch in split_batches(chosen, self.settings.per_device_train_batch_size):
             batch_loss = self._compute_loss(batch) / total
@@ -82,9 +82,9 @@ class PaddedGradients:
         token_ids = [self.train.reviews.token_ids[i] for i in batch]
         ids, mask = (self._move(part) for part in pad_batch(token_ids, self.pad_id))  # (B, T)
         targets = torch.from_numpy(self.train.targets[batch]).to(self.device)  # (B,)
-        weights = self.label_weights.to(self.device)
+        weights = weigh_reviews(self.train, self.label_weights, batch).to(self.device)
         logits = self.model(input_ids=ids, attention_mask=mask).logits  # (B, C)
-        return cross_entropy(logits.float(), targets, weights, reduction="sum")
+        return sum_losses(logits.float(), targets, weights)
 
     def _move(self, part: torch.Tensor | None) -> torch.Tensor | None:
         """Bring a batch to the device; from pinned memory to a GPU, which need not wait for it."""
@@ -113,7 +113,7 @@ class PackedGradients:
 
     def compute(self, chosen: NDArray[np.int64], step: int) -> float:
         """Return the loss of a step, as `GradientSource` has it."""
-        total = self.label_weights[self.train.targets[chosen]].sum()
+        total = weigh_reviews(self.train, self.label_weights, chosen).sum()
         seeds = np.random.SeedSequence([self.settings.seed, step])
         batches = self._divide(chosen)
         jobs = zip(batches, seeds.generate_state(len(batches), np.uint64).tolist(), strict=True)
@@ -157,10 +157,10 @@ class PackedGradients:
     ) -> tuple[float, dict[nn.Parameter, torch.Tensor]]:
         reviews = pack_reviews([self.train.reviews.token_ids[i] for i in batch])
         targets = torch.from_numpy(self.train.targets[batch])
+        weights = weigh_reviews(self.train, self.label_weights, batch)
 
         def compute_loss(logits: torch.Tensor) -> torch.Tensor:
-            summed = cross_entropy(logits, targets, self.label_weights, reduction="sum")
-            return summed / total
+            return sum_losses(logits, targets, weights) / total
 
         x = self._run_lower_layers(batch, reviews, workspace)
         with drawing_from(torch.Generator().manual_seed(seed)):
@@ -177,6 +177,27 @@ class PackedGradients:
         x = self.packed.run_frozen_layers(reviews, workspace)
         self.cache.write(batch, x)
         return x
+
+
+def weigh_reviews(
+    train: LabelledTokens, label_weights: torch.Tensor, chosen: NDArray[np.int64]
+) -> torch.Tensor:
+    """Return (B,) how much each review counts: the weight of its label, times its own."""
+    weights = label_weights[train.targets[chosen]]
+    if train.weights is None:
+        return weights
+    return weights * torch.from_numpy(train.weights[chosen])
+
+
+def sum_losses(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of reviews, each times its weight, summed.
+
+    Args:
+        logits: (B, C).
+        targets: (B,), numbers of the labels.
+        weights: (B,).
+    """
+    return (cross_entropy(logits, targets, reduction="none") * weights).sum()
 
 
 def can_use_packed(model: nn.Module, settings: TrainingSettings, precision: Precision) -> bool:
