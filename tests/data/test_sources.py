@@ -312,6 +312,57 @@ def test_files_of_their_own_become_parts_of_their_own(write: Write) -> None:
     assert source.sha256 == hashlib.sha256(content).hexdigest()
 
 
+def test_several_files_are_one_part_with_the_weights_of_their_files(write: Write) -> None:
+    one = write("one.csv", "text,label\na,x\nb,y\n")
+    other = write("other.jsonl", render_json_lines([("b", "y"), ("c", "x")]))
+    settings = DataSettings(train_file=(str(one), str(other)), train_file_weights=(1, 0.5))
+    source = load_reviews(settings)
+    assert source.train == Reviews(["a", "b", "c"], ["x", "y", "x"], None, [1, 1, 0.5])
+    assert source.name == f"{one}, {other}"
+    assert source.duplicates_removed == 1
+    content = one.read_bytes() + other.read_bytes()
+    assert source.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_texts_that_several_files_share_with_a_test_file_are_told_by_their_file(
+    write: Write,
+) -> None:
+    one, other = write("one.csv", "text,label\na,x\n"), write("two.csv", "text,label\nb,y\n")
+    test = write("test.csv", "text,label\nc,x\nb,y\n")
+    settings = DataSettings(train_file=(str(one), str(other)), test_file=str(test))
+    with pytest.raises(DataError, match=r"\(line 3 is .*two\.csv, line 2\)"):
+        load_reviews(settings)
+
+
+def test_groups_are_read_and_may_not_stand_in_two_files(write: Write) -> None:
+    train = write("train.csv", "text,label,film\na,x,1\nb,y,2\n")
+    test = write("test.csv", "text,label,film\nc,x,3\nd,y,4\n")
+    source = load(train, test_file=test, group_column="film")
+    assert source.train.groups == ["1", "2"]
+    assert source.test is not None
+    assert source.test.groups == ["3", "4"]
+    test = write("test.csv", "text,label,film\nc,x,3\nd,y,2\n")
+    with pytest.raises(DataError, match=r"test\.csv, line 3: the group '2' stands in .*line 3"):
+        load(train, test_file=test, group_column="film")
+
+
+def test_a_group_that_is_missing_is_told_by_its_line(write: Write) -> None:
+    path = write("a.csv", "text,label,film\na,x,1\nb,y, \n")
+    with pytest.raises(DataError, match="line 3: the group is missing"):
+        load(path, group_column="film")
+
+
+def test_groups_are_a_matter_of_files() -> None:
+    with pytest.raises(SettingsError, match="--group-column is for files"):
+        load_reviews(DataSettings(group_column="film"))
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 2, 3), (1, 0), (1, -1)])
+def test_weights_are_one_per_file_and_above_0(weights: tuple[float, ...]) -> None:
+    with pytest.raises(SettingsError, match=r"data\.train_file_weights"):
+        DataSettings(train_file=("a.csv", "b.csv"), train_file_weights=weights)
+
+
 @pytest.mark.parametrize("name", ["validation_file", "test_file"])
 def test_files_that_share_texts_are_refused(name: str, write: Write) -> None:
     train = write("train.csv", "text,label\na,x\nb,y\n")

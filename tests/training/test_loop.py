@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from peft_sentiment.config import AdapterSettings
-from peft_sentiment.data.batching import LabelledTokens, pad_batch
+from peft_sentiment.data.batching import LabelledTokens, TokenizedReviews, pad_batch
 from peft_sentiment.errors import DivergenceError, SettingsError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.precision import Precision
@@ -242,6 +242,41 @@ def test_balanced_label_weights_are_those_of_scikit_learn() -> None:
     expected = compute_class_weight("balanced", classes=np.arange(3), y=targets)
     np.testing.assert_allclose(compute_label_weights(train, "balanced"), expected, rtol=1e-6)
     assert compute_label_weights(train, "none").tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["packed", "padded"])
+def test_a_review_of_weight_2_counts_as_that_review_twice(
+    tiny_distilbert: Path, train: LabelledTokens, checkpointing: bool
+) -> None:
+    few = dataclasses.replace(
+        train,
+        reviews=TokenizedReviews(train.reviews.token_ids[:4], train.reviews.is_cut[:4]),
+        targets=train.targets[:4],
+    )
+    twice = [0, 1, 2, 3, 3]
+    repeated = dataclasses.replace(
+        few,
+        reviews=TokenizedReviews(
+            [few.reviews.token_ids[i] for i in twice], few.reviews.is_cut[twice]
+        ),
+        targets=few.targets[twice],
+    )
+    weighted = dataclasses.replace(few, weights=np.array([1, 1, 1, 2], np.float32))
+    records = [
+        next(
+            train_steps(
+                build_tiny_training(
+                    build_model_without_chance(tiny_distilbert),
+                    reviews,
+                    per_device_train_batch_size=8,
+                    gradient_checkpointing=checkpointing,
+                )
+            )
+        )
+        for reviews in (repeated, weighted)
+    ]
+    assert records[1].loss == pytest.approx(records[0].loss, rel=1e-5)
+    assert records[1].grad_norm == pytest.approx(records[0].grad_norm, rel=1e-4)
 
 
 def test_a_label_without_training_reviews_is_no_division_by_zero() -> None:
