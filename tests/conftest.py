@@ -17,6 +17,10 @@ from tiny_runs import TinyRun
 from peft_sentiment.cli import main
 from peft_sentiment.records import Reviews
 
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
 CACHE_FOLDER = pytest.StashKey[str]()
 
 # No test is timed: a busy machine would make it fail.
