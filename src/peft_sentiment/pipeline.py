@@ -57,7 +57,9 @@ from peft_sentiment.reporting.console import (
     show_training,
     show_validation,
 )
+from peft_sentiment.reporting.html import write_report
 from peft_sentiment.reporting.pairs import show_pairs
+from peft_sentiment.reporting.run_files import REPORT_FILE, SETTINGS_FILE, STEPS_FILE
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.training.checkpoints import render_events
 from peft_sentiment.training.fit import Event, summarize_training
@@ -133,6 +135,7 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
             predictions = {"base": base, **baselines, **score_adapter(run, foundation)}
             results = compare_models(run, foundation, training, predictions)
             store_run(settings, foundation, training, predictions, results)
+            report = write_report(Path(settings.output.output_dir))
         remove_unfinished(settings)
     show_heading(console, 3, "Performance comparison")
     show_results(run, results)
@@ -140,6 +143,7 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
     show_samples(console, foundation.classifier)
     if console.is_terminal and sys.stdin.isatty():
         ask_for_reviews(console, foundation.classifier)
+    console.print(f"Report: {report}", markup=False, highlight=False, soft_wrap=True)
     return results
 
 
@@ -349,16 +353,17 @@ def store_run(
 def store_training(settings: Settings, foundation: Foundation, training: Training) -> None:
     """Store the adapter, the settings, and a line for each step and validation.
 
-    An earlier results.json goes as soon as the adapter that it speaks of has been replaced.
+    Earlier results and their report go as soon as the adapter that they speak of has been replaced.
     """
     folder = Path(settings.output.output_dir)
     seen = [*foundation.splits.train.texts, *foundation.splits.validation.texts]
     foundation.classifier.save(
         settings.output.adapter_dir, make_paths_absolute(settings), fingerprint_texts(seen)
     )
-    (folder / RESULTS_FILE).unlink(missing_ok=True)
-    write_text(folder / "settings.toml", tomli_w.dumps(settings.as_tables()))
-    write_text(folder / "steps.jsonl", render_events(training.events))
+    for name in (RESULTS_FILE, REPORT_FILE):
+        (folder / name).unlink(missing_ok=True)
+    write_text(folder / SETTINGS_FILE, tomli_w.dumps(settings.as_tables()))
+    write_text(folder / STEPS_FILE, render_events(training.events))
 
 
 def show_results(run: Run, results: Results) -> None:

@@ -32,8 +32,8 @@ class Examples:
 
     Attributes:
         wrong: reviews that the adapted model gets wrong.
-        fixed: reviews that only the adapted model gets right.
-        broken: reviews that only the base model gets right.
+        fixed: reviews that the adapted model gets right and the other does not.
+        broken: reviews that the other gets right and the adapted one does not; none of `wrong`.
     """
 
     wrong: tuple[Example, ...]
@@ -42,19 +42,25 @@ class Examples:
 
 
 def select_examples(
-    reviews: Reviews, base: Predictions, peft: Predictions, per_kind: int
+    reviews: Reviews, other: Predictions, peft: Predictions, per_kind: int
 ) -> Examples:
     """Select the reviews of each kind of which the adapted model is most sure.
 
     Args:
         reviews: N test reviews.
-        base: the base model's predictions for them.
+        other: predictions for them of a model to compare with.
         peft: the adapted model's.
         per_kind: how many of each kind at most.
     """
-    before, after = (np.equal(model.labels, reviews.labels) for model in (base, peft))
-    kinds = (~after, after & ~before, before & ~after)
-    return Examples(*(_take_surest(kind, reviews, peft, per_kind) for kind in kinds))
+    before, after = (np.equal(model.labels, reviews.labels) for model in (other, peft))
+    wrong = _take_surest(~after, reviews, peft, per_kind)
+    broken = before & ~after
+    broken[[example.place for example in wrong]] = False
+    return Examples(
+        wrong=wrong,
+        fixed=_take_surest(after & ~before, reviews, peft, per_kind),
+        broken=_take_surest(broken, reviews, peft, per_kind),
+    )
 
 
 def _take_surest(

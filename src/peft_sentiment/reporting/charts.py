@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 60, 20, 10, 40
 ROW_HEIGHT = 44
 """Of a chart with a line for each model."""
 
@@ -107,7 +107,7 @@ def draw_lines(
 
 
 def draw_intervals(
-    title: str, description: str, axis: Axis, rows: Sequence[tuple[str, float, float, float]]
+    title: str, description: str, axis: Axis, rows: Sequence[tuple[int, str, float, float, float]]
 ) -> Chart:
     """Draw a line for each name: a point with its interval, on one common axis.
 
@@ -115,10 +115,10 @@ def draw_intervals(
         title: what the chart shows.
         description: what is to be seen, in a sentence.
         axis: of the values.
-        rows: name, value, low and high.
+        rows: number of the colour, name, value, low and high.
     """
-    left, height = 12, TOP + ROW_HEIGHT * len(rows) + BOTTOM
-    right, bottom = WIDTH - 18, height - BOTTOM
+    left, height = 22, TOP + ROW_HEIGHT * len(rows) + BOTTOM
+    right, bottom = WIDTH - RIGHT, height - BOTTOM
 
     def place(value: float) -> float:
         return round(left + axis.place(value) * (right - left), 1)
@@ -130,7 +130,7 @@ def draw_intervals(
             _fill('<line class="grid" x1="{0}" y1="{1}" x2="{0}" y2="{2}"/>', x, 8, bottom)
         )
         parts.append(_fill('<text class="tick" x="{}" y="{}">{}</text>', x, bottom + 14, words))
-    for i, (name, value, low, high) in enumerate(rows):
+    for i, (color, name, value, low, high) in enumerate(rows):
         y = TOP + ROW_HEIGHT * i + 14
         words = f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
         parts.append(_fill('<text class="name" x="{}" y="{}">{}</text>', left, y, name))
@@ -138,7 +138,7 @@ def draw_intervals(
         line = '<g class="c{0}"><path d="M{1} {3}H{2}M{1} {4}v8M{2} {4}v8"/>'
         dot = '<circle class="dot" cx="{5}" cy="{3}" r="4.5"/></g>'
         ends = place(low), place(high)
-        parts.append(_fill(line + dot, i % COLORS, *ends, y + 14, y + 10, place(value)))
+        parts.append(_fill(line + dot, color % COLORS, *ends, y + 14, y + 10, place(value)))
     parts.append(
         _fill('<text class="axis" x="{}" y="{}">{}</text>', WIDTH / 2, height - 8, axis.name)
     )

@@ -69,6 +69,8 @@ def _build_environment() -> "Environment":
     )
     environment.filters["excerpt"] = cut_excerpt
     environment.filters["cell"] = _escape_cell
+    environment.filters["before_bracket"] = lambda cell: cell.partition(" (")[0]
+    environment.filters["bracket"] = lambda cell: cell.partition(" (")[2].removesuffix(")")
     return environment
 
 

@@ -8,6 +8,7 @@ from peft_sentiment.evaluation.examples import Example, select_examples
 from peft_sentiment.records import PairComparison, Results, Scores
 from peft_sentiment.reporting import pictures
 from peft_sentiment.reporting.charts import Chart
+from peft_sentiment.reporting.console import name_model
 from peft_sentiment.reporting.numbers import (
     as_count,
     as_duration,
@@ -17,7 +18,7 @@ from peft_sentiment.reporting.numbers import (
     as_rate,
     as_signed_points,
 )
-from peft_sentiment.reporting.pairs import describe_pairs, is_shown, name_model, name_pair
+from peft_sentiment.reporting.pairs import describe_pairs, is_shown, name_pair
 from peft_sentiment.reporting.run_files import StoredRun
 
 EXAMPLES_PER_KIND = 5
@@ -209,21 +210,19 @@ def describe_training(results: Results) -> str:
 def select_example_groups(run: StoredRun) -> Iterator[ExampleGroup]:
     """Yield the reviews that are worth reading, kind by kind."""
     models = run.predictions
-    if run.reviews is None or not {"base", "peft"} <= models.keys():
+    rival = _find_rival(run.results) or "base"
+    if run.reviews is None or not {rival, "peft"} <= models.keys():
         return
-    chosen = select_examples(run.reviews, models["base"], models["peft"], EXAMPLES_PER_KIND)
+    chosen = select_examples(run.reviews, models[rival], models["peft"], EXAMPLES_PER_KIND)
+    name = name_model(rival)
     groups = (
         (
             "Sure and wrong",
             "The PEFT model's surest errors. Some are errors of the label.",
             "wrong",
         ),
-        ("Fixed", "Only the PEFT model gets these right; the surest first.", "fixed"),
-        (
-            "Broken",
-            "Only the base model gets these right; the PEFT model's surest first.",
-            "broken",
-        ),
+        ("Fixed", f"PEFT gets these right and {name} does not; the surest first.", "fixed"),
+        ("Broken", f"{name} gets these right and PEFT does not; the surest first.", "broken"),
     )
     for title, explanation, kind in groups:
         if examples := getattr(chosen, kind):

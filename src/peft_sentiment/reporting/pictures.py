@@ -23,12 +23,15 @@ from peft_sentiment.reporting.charts import (
     draw_lines,
     share_axis,
 )
+from peft_sentiment.reporting.console import name_model
 from peft_sentiment.reporting.numbers import as_count, as_percent
-from peft_sentiment.reporting.pairs import name_model
 from peft_sentiment.reporting.run_files import StoredRun
 
 SMOOTHING_SHARE = 20
 """The loss is averaged over this part of the steps, which are too uneven to read one by one."""
+
+OWN_COLORS = {"base": 0, "peft": 4}
+OTHER_COLORS = (1, 2, 3, 5)
 
 WIDEST_CURVES = 6
 """Labels up to which each has its own curve."""
@@ -38,14 +41,13 @@ CurveMaker = Callable[[NDArray[np.bool_], NDArray[np.float64]], Curve]
 
 def draw_accuracies(run: StoredRun) -> Chart:
     """Draw every model's accuracy with its interval."""
-    models = run.results.models
     rows = [
-        (name_model(name), scores.accuracy, *scores.accuracy_interval)
-        for name, scores in models.items()
+        (_color(run, name), name_model(name), scores.accuracy, *scores.accuracy_interval)
+        for name, scores in run.results.models.items()
     ]
-    low = min(row[2] for row in rows)
+    low = min(row[3] for row in rows)
     axis = share_axis("accuracy on the test reviews", low=max(0.0, np.floor(10 * low - 0.5) / 10))
-    said = "; ".join(f"{name} {as_percent(value)}" for name, value, _, _ in rows)
+    said = "; ".join(f"{name} {as_percent(value)}" for _, name, value, _, _ in rows)
     return draw_intervals("Accuracy of every model", said, axis, rows)
 
 
@@ -132,14 +134,13 @@ def draw_accuracy_by_length(run: StoredRun) -> Chart | None:
         )
     shortest, longest = rows[0], rows[-1]
     said = "; ".join(
-        f"{name_model(name)} {as_percent(rows[0].share)} of the shortest and "
-        f"{as_percent(rows[-1].share)} of the longest"
+        f"{name_model(name)} {as_percent(rows[0].share)} and {as_percent(rows[-1].share)}"
         for name, rows in groups.items()
     )
     return draw_lines(
         "Accuracy by length",
         f"Groups of {as_count(shortest.reviews)} reviews or so, from {shortest.low:.0f} to "
-        f"{longest.high:.0f} words: {said}.",
+        f"{longest.high:.0f} words. The shortest and the longest: {said}.",
         (across, up),
         series,
     )
@@ -157,12 +158,13 @@ def draw_losses(run: StoredRun) -> Chart | None:
     mean = thin_curve(Curve(tuple(numbers), compute_running_mean(losses, width)))
     series = [
         Series("each step", raw.x, raw.y, color=0, is_faint=True),
-        Series(f"training, mean of {width} steps", mean.x, mean.y, color=0),
+        Series(f"mean of {width} steps", mean.x, mean.y, color=0),
     ]
     if validations:
         x, y = [float(v.step) for v in validations], [v.log_loss for v in validations]
         series.append(Series("validation", x, y, color=2, has_points=True))
-    highest = max(max(raw.y), *(one.y[0] for one in series))
+    # A single step's spike may leave the picture; the means and validations stay in it.
+    highest = 1.25 * max(max(one.y) for one in series if not one.is_faint)
     top = max(0.1, float(np.ceil(10 * highest) / 10))
     marks = tuple((top * i / 4, f"{top * i / 4:.2f}") for i in range(5))
     return draw_lines(
@@ -260,7 +262,11 @@ def _step_axis(run: StoredRun) -> Axis:
 
 
 def _color(run: StoredRun, name: str) -> int:
-    return list(run.results.models).index(name)
+    """Return a model's colour: the same in every picture, and in every report for our own."""
+    if name in OWN_COLORS:
+        return OWN_COLORS[name]
+    others = [model for model in run.results.models if model not in OWN_COLORS]
+    return OTHER_COLORS[others.index(name) % len(OTHER_COLORS)]
 
 
 def _labels(run: StoredRun) -> list[str]:

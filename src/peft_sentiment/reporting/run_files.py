@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peft_sentiment.errors import OutputError
-from peft_sentiment.evaluation.storage import load_predictions
+from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER, RESULTS_FILE, load_predictions
 from peft_sentiment.records import (
     Predictions,
     Results,
@@ -15,11 +15,9 @@ from peft_sentiment.records import (
     load_results,
 )
 
-RESULTS_FILE = "results.json"
 STEPS_FILE = "steps.jsonl"
 SETTINGS_FILE = "settings.toml"
 REPORT_FILE = "report.html"
-PREDICTIONS_FOLDER = "predictions"
 
 
 @dataclass(frozen=True)
