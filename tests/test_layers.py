@@ -27,7 +27,7 @@ LAYERS = (
     ("unfinished",),
     ("pipeline",),
     ("labelling", "checking"),
-    ("saved_runs", "diagnosis", "experiments", "verification"),
+    ("saved_runs", "diagnosis", "experiments", "verification", "publishing"),
     ("commands",),
     ("cli",),
 )

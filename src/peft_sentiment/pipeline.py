@@ -58,6 +58,7 @@ from peft_sentiment.reporting.console import (
     show_validation,
 )
 from peft_sentiment.reporting.html import write_report
+from peft_sentiment.reporting.model_card import write_model_card
 from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.reporting.run_files import REPORT_FILE, SETTINGS_FILE, STEPS_FILE
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
@@ -136,6 +137,7 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
             results = compare_models(run, foundation, training, predictions)
             store_run(settings, foundation, training, predictions, results)
             report = write_report(Path(settings.output.output_dir))
+            write_model_card(Path(settings.output.adapter_dir), results)
         remove_unfinished(settings)
     show_heading(console, 3, "Performance comparison")
     show_results(run, results)

@@ -35,7 +35,7 @@ def render_html(page: Page) -> str:
     """Return the page as HTML: styles and pictures within, no script, text escaped."""
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     return (
-        _build_environment()
+        build_environment()
         .get_template("report.html")
         .render(page=page, style=style, dashes=DASHES)
     )
@@ -43,7 +43,7 @@ def render_html(page: Page) -> str:
 
 def render_markdown(page: Page) -> str:
     """Return the page's figures as Markdown for a pull request: no pictures, no reviews."""
-    return _build_environment().get_template("report.md").render(page=page)
+    return build_environment().get_template("report.md").render(page=page)
 
 
 def describe_run(folder: Path) -> str:
@@ -55,7 +55,8 @@ def describe_run(folder: Path) -> str:
     return render_markdown(build_page(load_run(folder)))
 
 
-def _build_environment() -> "Environment":
+def build_environment() -> "Environment":
+    """Return what fills our templates; all that is put in is escaped."""
     # Imported here: a run that fails before its report should not wait for it.
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
