@@ -65,6 +65,7 @@ from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.training.checkpoints import render_events
 from peft_sentiment.training.fit import Event, summarize_training
 from peft_sentiment.training.saving import CheckpointSaver
+from peft_sentiment.training.trackers import Trackers, open_trackers
 from peft_sentiment.unfinished import (
     diverged_reviews_listed,
     make_paths_absolute,
@@ -86,6 +87,7 @@ class Run:
 
     settings: Settings
     console: Console
+    trackers: Trackers = field(default_factory=Trackers)
     clock: Callable[[], float] = time.perf_counter
     started: float = field(default_factory=time.perf_counter)
 
@@ -122,22 +124,10 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
-    run = Run(settings, console)
     require_outputs(settings)
-    with outputs_locked(settings):
-        show_heading(console, 1, "The foundation model")
-        foundation = load_foundation(run)
-        saver = open_checkpoints(settings, console, foundation, resume)
-        with told_how_to_go_on(saver):
-            base = score_base(run, foundation)
-            baselines = score_baselines(run, foundation)
-            show_heading(console, 2, "PEFT configuration and training")
-            training = train_adapter(run, foundation, saver)
-            predictions = {"base": base, **baselines, **score_adapter(run, foundation)}
-            results = compare_models(run, foundation, training, predictions)
-            store_run(settings, foundation, training, predictions, results)
-            report = write_report(Path(settings.output.output_dir))
-            write_model_card(Path(settings.output.adapter_dir), results)
+    with outputs_locked(settings), open_trackers(settings) as trackers:
+        run = Run(settings, console, trackers)
+        foundation, results = run_parts(run, resume)
         remove_unfinished(settings)
     show_heading(console, 3, "Performance comparison")
     show_results(run, results)
@@ -145,8 +135,30 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
     show_samples(console, foundation.classifier)
     if console.is_terminal and sys.stdin.isatty():
         ask_for_reviews(console, foundation.classifier)
+    report = Path(settings.output.output_dir) / REPORT_FILE
     console.print(f"Report: {report}", markup=False, highlight=False, soft_wrap=True)
     return results
+
+
+def run_parts(run: Run, resume: bool) -> tuple[Foundation, Results]:
+    """Do and store everything up to the comparison, going on from an unfinished run if asked to."""
+    settings, console = run.settings, run.console
+    show_heading(console, 1, "The foundation model")
+    foundation = load_foundation(run)
+    saver = open_checkpoints(settings, console, foundation, resume)
+    with told_how_to_go_on(saver):
+        base = score_base(run, foundation)
+        baselines = score_baselines(run, foundation)
+        show_heading(console, 2, "PEFT configuration and training")
+        training = train_adapter(run, foundation, saver)
+        predictions = {"base": base, **baselines, **score_adapter(run, foundation)}
+        results = compare_models(run, foundation, training, predictions)
+        for name, scores in results.models.items():
+            run.trackers.log_scores(name, scores, training.record.steps)
+        store_run(settings, foundation, training, predictions, results)
+        write_report(Path(settings.output.output_dir))
+        write_model_card(Path(settings.output.adapter_dir), results)
+    return foundation, results
 
 
 def run_training(settings: Settings, console: Console, resume: bool = False) -> None:
@@ -160,9 +172,9 @@ def run_training(settings: Settings, console: Console, resume: bool = False) -> 
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
-    run = Run(settings, console)
     require_outputs(settings)
-    with outputs_locked(settings):
+    with outputs_locked(settings), open_trackers(settings) as trackers:
+        run = Run(settings, console, trackers)
         foundation = load_foundation(run)
         saver = open_checkpoints(settings, console, foundation, resume)
         with told_how_to_go_on(saver):
@@ -281,6 +293,7 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
         saver.is_stopping = lambda: bool(stop)
         for event in classifier.iterate_fit(foundation.train, foundation.validation, saver):
             events.append(event)
+            run.trackers.log_event(event)
             if isinstance(event, StepRecord):
                 progress.update(event)
             else:
