@@ -17,8 +17,8 @@ from peft_sentiment.config import SettingField, Settings, list_setting_fields, l
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
-    "run", "train", "evaluate", "compare", "errors", "predict", "demo", "verify", "check",
-    "methods", "search", "doctor",
+    "run", "train", "evaluate", "compare", "errors", "report", "push", "predict", "demo", "verify",
+    "check", "methods", "search", "doctor",
 )  # fmt: skip
 FIELDS = list_setting_fields()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from peft_sentiment.evaluation.calibration import rescale
+from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.explanation import Explanation, Faithfulness, WordScore
 

@@ -98,7 +98,7 @@ def train(
     classifier: SentimentClassifier, splits: Splits, settings: Settings, console: Console
 ) -> tuple[TrainingRecord, int]:
     """Train an adapter; return the record, and how many of its reviews were cut."""
-    parts = [classifier.tokenize(part) for part in (splits.train, splits.validation)]
+    parts = classifier.tokenize(splits.train), classifier.tokenize(splits.validation)
     events: list[Event] = []
     with TrainingProgress(console, settings.training.logging_steps) as progress:
         for event in classifier.iterate_fit(*parts):

@@ -30,10 +30,9 @@ FAILURE_FILE = "failure.json"
 PREDICTIONS_FILE = "predictions.parquet"
 LOG_FILE = "log.txt"
 
-DATA_FILES = ("train_file", "validation_file", "test_file")
 UNIMPORTANT = {
     "evaluation": ("confidence_level", "bootstrap_samples", "baselines"),
-    "training": ("logging_steps",),
+    "training": ("logging_steps", "report_to"),
 }
 """Settings, by section, that no figure of a cell depends on; nor does any of the output."""
 
@@ -109,9 +108,14 @@ def compute_data_digests(settings: Settings) -> dict[str, str]:
     Raises:
         OutputError: a file can't be read.
     """
-    files = {name: getattr(settings.data, name) for name in DATA_FILES}
+    data = settings.data
+    files = {
+        "train_file": data.train_file or (),
+        "validation_file": (data.validation_file,) if data.validation_file else (),
+        "test_file": (data.test_file,) if data.test_file else (),
+    }
     try:
-        return {n: compute_sha256(Path(file)) for n, file in files.items() if file is not None}
+        return {n: compute_sha256(*map(Path, paths)) for n, paths in files.items() if paths}
     except OSError as error:
         raise OutputError(
             f"{error.filename}: the file can't be read ({error.strerror}). Correct its name."

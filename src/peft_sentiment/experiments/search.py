@@ -10,7 +10,6 @@ from peft_sentiment.config import Settings
 from peft_sentiment.errors import InterruptionError, SettingsError
 from peft_sentiment.experiments.workbench import Workbench, load_workbench
 from peft_sentiment.files import require_writable_folder, write_text
-from peft_sentiment.pipeline import make_paths_absolute
 from peft_sentiment.records import render_json
 from peft_sentiment.reporting.experiment_pictures import save_search_picture
 from peft_sentiment.reporting.experiments import show_search, show_search_start, show_trial
@@ -25,6 +24,7 @@ from peft_sentiment.training.search import (
 )
 from peft_sentiment.training.search_ranges import SearchRange, build_tables
 from peft_sentiment.training.trials import SCHEMA_VERSION, SearchRecord, TrialRecord, find_best
+from peft_sentiment.unfinished import make_paths_absolute
 
 SEARCH_FOLDER = "search"
 STUDY_FILE = "study.db"
@@ -58,6 +58,7 @@ def run_search(
     require_writable_folder(folder, "--output-dir")
     with locked_study(folder / STUDY_FILE):
         workbench = load_workbench(settings, validations)
+        settings = workbench.fix_epochs(settings)
         conditions = {"validations": validations, "data": workbench.source.sha256}
         search = open_search(folder / STUDY_FILE, ranges, settings, conditions)
         try_settings(search, workbench, trials, console)

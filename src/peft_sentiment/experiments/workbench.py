@@ -57,6 +57,12 @@ class Workbench:
             del classifier
             gc.collect()
 
+    def fix_epochs(self, settings: Settings) -> Settings:
+        """Return the settings with the number of passes, where it is left to that of reviews."""
+        train, _ = self.split(settings.data)
+        epochs = settings.training.choose_epochs(len(train))
+        return settings.updated({"training": {"num_train_epochs": epochs}}, "search")
+
     def complete(self, settings: Settings) -> Settings:
         """Return the settings with the steps between validations, where they are not given.
 
@@ -68,7 +74,7 @@ class Workbench:
         reviews = training.per_device_train_batch_size * training.gradient_accumulation_steps
         train, _ = self.split(settings.data)
         steps_per_epoch = math.ceil(len(train) / reviews)
-        steps = max(1, count_steps(training.num_train_epochs, steps_per_epoch))
+        steps = max(1, count_steps(training.choose_epochs(len(train)), steps_per_epoch))
         interval = math.ceil(steps / self.validations)
         return settings.updated({"training": {"eval_steps": interval}}, "search")
 
