@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check format docs bench quality setup clean
+.PHONY: run test check format docs bench quality verify-matrix setup clean
 
 run: $(VENV)/.ready
 	$(BIN)/peft-sentiment run $(ARGS)
@@ -23,6 +23,9 @@ format: $(VENV)/.ready-dev
 
 docs: $(VENV)/.ready-dev
 	$(BIN)/python -m peft_sentiment.reporting.reference > docs/settings.md
+
+verify-matrix: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/verify_matrix.py
 
 bench: $(VENV)/.ready
 	$(PIP_INSTALL) -e '.[bench]'

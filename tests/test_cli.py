@@ -117,6 +117,7 @@ VALUES_BY_NAME = {
     "truncation": "head",
     "label_names": "bad,good",
     "method": "ia3",
+    "quantization": "8bit",
     "bias": "all",
     "init_lora_weights": "olora",
     "layers_to_transform": "1",

@@ -25,7 +25,7 @@ LAYERS = (
     ("serving", "scale"),
     ("pipeline",),
     ("labelling", "checking"),
-    ("saved_runs", "diagnosis"),
+    ("saved_runs", "diagnosis", "verification"),
     ("commands",),
     ("cli",),
 )

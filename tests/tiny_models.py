@@ -9,7 +9,12 @@ from pathlib import Path
 import torch
 import transformers
 from tiny_reviews import NEGATIVE_WORDS, NEUTRAL_WORDS, POSITIVE_WORDS
-from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 MAX_POSITIONS = 128
 SPECIAL_TOKENS = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
@@ -85,10 +90,23 @@ CONFIG_OPTIONS = {
         "sep_token_id": END,
     },
     "mpnet": _ROBERTA_SIZES,
+    "gpt2": {
+        "vocab_size": SIZES["vocab_size"],
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": MAX_POSITIONS,
+        "pad_token_id": PADDING,
+        "bos_token_id": START,
+        "eos_token_id": END,
+        "initializer_range": INITIAL_SPREAD,
+    },
+    "llama": {**SIZES, "num_key_value_heads": 1, "bos_token_id": START, "eos_token_id": END},
 }
 """Model type -> arguments of its config."""
 
 MODEL_TYPES = tuple(CONFIG_OPTIONS)
+DECODER_TYPES = ("gpt2", "llama")
 TYPES_WITH_SEGMENTS = ("bert", "electra", "albert")
 
 
@@ -107,7 +125,8 @@ def build_tiny_encoder(model_type: str, folder: Path, seed: int = 0) -> Path:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForMaskedLM.from_config(build_tiny_config(model_type))
+        kind = AutoModelForCausalLM if model_type in DECODER_TYPES else AutoModelForMaskedLM
+        model = kind.from_config(build_tiny_config(model_type))
     model.save_pretrained(folder)
     build_tiny_tokenizer(model_type).save_pretrained(folder)
     return folder

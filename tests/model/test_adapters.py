@@ -31,7 +31,7 @@ from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import AdapterError, SettingsError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.adapters import add_adapter, alters_base, count_parameters
-from peft_sentiment.model.architectures import ARCHITECTURES, find_target_modules
+from peft_sentiment.model.architectures import ARCHITECTURES, find_target_modules, is_linear
 from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.model.methods import build_config
@@ -227,7 +227,7 @@ def test_all_linear_adapts_every_linear_layer_but_the_head(folder: Path) -> None
     encoder = load_tiny_encoder(folder)
     model_type = encoder.model.config.model_type
     head = (*ARCHITECTURES[model_type].head, *encoder.new_modules)
-    linear = {name for name, m in encoder.model.named_modules() if isinstance(m, nn.Linear)}
+    linear = {name for name, module in encoder.model.named_modules() if is_linear(module)}
     expected = {n for n in linear if not any(f".{part}." in f".{n}." for part in head)}
     assert set(find_target_modules(encoder, ("all-linear",), head)) == expected
     model = add_adapter(encoder, AdapterSettings(target_modules=("all-linear",)), seed=0)

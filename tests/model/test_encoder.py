@@ -86,6 +86,7 @@ def test_body_dropout_off_makes_the_body_give_the_same_in_training(
         first, second = (body(input_ids=ids)[0] for _ in range(2))
         rate = getattr(body.config, "attention_dropout", 0.0)
         rate = max(rate, getattr(body.config, "hidden_dropout_prob", 0.0))
+        rate = max(rate, getattr(body.config, "resid_pdrop", 0.0))
         # ModernBERT and ALBERT have no dropout in their bodies to begin with.
         assert torch.equal(first, second) is (rate == 0)
         assert body_dropout or rate == 0

@@ -15,6 +15,7 @@ ADDERS: tuple[Callable[[Any], None], ...] = (
     saved.add_compare,
     saved.add_predict,
     saved.add_demo,
+    saved.add_verify,
     check.add_check,
     doctor.add_doctor,
 )

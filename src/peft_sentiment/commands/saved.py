@@ -1,4 +1,4 @@
-"""`evaluate`, `compare`, `predict` and `demo`: what is done with what has been saved."""
+"""`evaluate`, `compare`, `predict`, `demo` and `verify`: what is done with what has been saved."""
 
 import argparse
 import sys
@@ -56,6 +56,20 @@ def add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type 
     add_setting_flags(parser, list_settings(*SCORING_SETTINGS))
 
 
+def add_verify(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
+    """Add `verify`."""
+    parser = add_command(
+        commands, "verify", "check that a saved adapter is what was trained", run_verification
+    )
+    add_adapter_argument(parser)
+    parser.add_argument(
+        "--file",
+        help="reviews to compare on: CSV, TSV, JSONL or Parquet file, or .txt with one a line "
+        "(default: some of the packaged ones)",
+    )
+    add_setting_flags(parser, list_settings("text_column", "model_name_or_path", "model_revision"))
+
+
 def run_evaluation(parsed: argparse.Namespace) -> None:
     """`peft-sentiment evaluate`."""
     from peft_sentiment.saved_runs import evaluate_adapter
@@ -94,3 +108,14 @@ def run_demo(parsed: argparse.Namespace) -> None:
     show_samples(console, classifier)
     if console.is_terminal and sys.stdin.isatty():
         ask_for_reviews(console, classifier)
+
+
+def run_verification(parsed: argparse.Namespace) -> None:
+    """`peft-sentiment verify`."""
+    from peft_sentiment.data.sources import read_texts
+
+    text_column = load_settings(overrides=parsed.overrides).data.text_column
+    texts = None if parsed.file is None else read_texts(Path(parsed.file), text_column)
+    from peft_sentiment.verification import verify_adapter
+
+    verify_adapter(Path(parsed.adapter), texts, parsed.overrides, build_console())

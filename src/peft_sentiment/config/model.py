@@ -1,5 +1,6 @@
 """The encoder, and the adapter that is put on it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +24,11 @@ METHODS = (
 )  # fmt: skip
 """Names that adapter.method may have."""
 
+_LORA_NAMES = (
+    "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights",
+)  # fmt: skip
+_ADALORA_NAMES = ("lora_alpha", "lora_dropout")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -38,6 +44,11 @@ class ModelSettings:
 
     device: str = "auto"
     """auto takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps."""
+
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    """Bits of the frozen base's weights, by bitsandbytes, for encoders that do not fit into a GPU's
+    memory. On CUDA only: the kernels behind it are written for it, and elsewhere a base of 8 or 4
+    bits would be slower than a whole one."""
 
     body_dropout: bool = False
     """Use the encoder's own dropout while training. Off, because the body is frozen and the
@@ -108,4 +119,25 @@ class AdapterSettings:
             raise SettingsError(
                 f"adapter.method is {self.method!r}, but adapter.init_lora_weights is {start!r}: "
                 "an adapter has one start. Leave one of them out."
+            )
+
+
+def require_settings_of_method(given: Collection[str], method: str, where: str) -> None:
+    """Check that no setting of LoRA was given by hand for a method that does not read it.
+
+    Args:
+        given: names of the settings of the adapter that were given.
+        method: in use.
+        where: what they come from.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    read: tuple[str, ...] = _LORA_NAMES if method in LORA_METHODS else ()
+    read = _ADALORA_NAMES if method == "adalora" else read
+    for name in given:
+        if name in _LORA_NAMES and name not in read:
+            raise SettingsError(
+                f"{where}: adapter.{name} is a setting of LoRA, which the method {method} does not "
+                f"read. Leave it out; what {method} has of its own is given by --method-option."
             )

@@ -12,7 +12,7 @@ from typing import Any, Self
 from peft_sentiment.config.conversion import convert
 from peft_sentiment.config.data import DataSettings
 from peft_sentiment.config.evaluation import EvaluationSettings, OutputSettings
-from peft_sentiment.config.model import AdapterSettings, ModelSettings
+from peft_sentiment.config.model import AdapterSettings, ModelSettings, require_settings_of_method
 from peft_sentiment.config.requirements import require_known
 from peft_sentiment.config.training import TrainingSettings
 from peft_sentiment.errors import SettingsError
@@ -89,7 +89,11 @@ def load_settings(
     settings = Settings().updated(tomllib.loads(preset_text), f"preset {preset}")
     if config_file is not None:
         settings = settings.updated(_read_toml(Path(config_file)), config_file)
-    return settings.updated(overrides or {}, "command line")
+    settings = settings.updated(overrides or {}, "command line")
+    # A file holds all settings, as --dry-run prints them; what is typed is meant.
+    typed = (overrides or {}).get("adapter", {})
+    require_settings_of_method(typed, settings.adapter.method, "command line")
+    return settings
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

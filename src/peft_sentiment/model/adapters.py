@@ -64,7 +64,22 @@ def _start_from(model: PeftModel, batches: list[Batch]) -> None:
     if not batches:
         raise ValueError("eva starts from training reviews, and there are none")
     with reading_every_token(get_bare_model(model)):
-        initialize_lora_eva_weights(model, dataloader=batches, show_progress_bar=False)
+        initialize_lora_eva_weights(
+            model,
+            dataloader=batches,
+            prepare_model_inputs_fn=lambda batch, _config: batch["attention_mask"].bool(),
+            prepare_layer_inputs_fn=_list_read_rows,
+            show_progress_bar=False,
+        )
+
+
+def _list_read_rows(inputs: Any, is_real: torch.Tensor, _name: str) -> torch.Tensor:  # noqa: ANN401
+    """Return the rows that a layer reads: of real tokens, or of whatever else it is given.
+
+    DeBERTa's layers also read positions, which have a shape of their own.
+    """
+    x: torch.Tensor = inputs[0] if isinstance(inputs, tuple) else inputs
+    return x[is_real] if x.shape[:-1] == is_real.shape else x.flatten(0, -2)
 
 
 def settle_ranks(model: PeftModel) -> None:
@@ -125,18 +140,24 @@ def count_parameters(model: PeftModel) -> ParameterCounts:
     A weight that is trained inside the encoder is one of the adapter, whatever the method.
     """
     adapter = head = frozen = 0
-    body = f".{get_bare_model(model).base_model_prefix}.modules_to_save."
+    prefix = get_bare_model(model).base_model_prefix
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
             continue
         if not parameter.requires_grad:
             frozen += parameter.numel()
-        elif ".modules_to_save." in name and body not in name:
+        elif ".modules_to_save." in name and not _is_part_of_body(name, prefix):
             head += parameter.numel()
         else:
             adapter += parameter.numel()
     trainable, total = adapter + head, adapter + head + frozen
     return ParameterCounts(adapter, head, trainable, total, 100 * trainable / total)
+
+
+def _is_part_of_body(name: str, prefix: str) -> bool:
+    """Tell whether a module that is trained whole is the encoder or a layer of it."""
+    is_layer = prefix == "model" and name.startswith("base_model.model.model.")
+    return is_layer or f".{prefix}.modules_to_save." in name
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What is known of each architecture: its classification head, and the layers to adapt."""
 
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,9 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from peft_sentiment.errors import SettingsError
-from peft_sentiment.model.encoder import Encoder
+
+if typing.TYPE_CHECKING:
+    from peft_sentiment.model.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,12 @@ ARCHITECTURES = {
 """Model type -> what is known of it."""
 
 
-def find_architecture(encoder: Encoder) -> Architecture | None:
+def find_architecture(encoder: "Encoder") -> Architecture | None:
     """Return what is known of an encoder's architecture, or None where nothing is."""
     return ARCHITECTURES.get(encoder.model.config.model_type)
 
 
-def find_head_modules(encoder: Encoder, asked: Sequence[str] | None) -> tuple[str, ...]:
+def find_head_modules(encoder: "Encoder", asked: Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the modules that must be trained and saved whole.
 
     They are those asked for, or else the head of the architecture; and whatever else the base has
@@ -91,7 +94,7 @@ def find_head_modules(encoder: Encoder, asked: Sequence[str] | None) -> tuple[st
 
 
 def find_target_modules(
-    encoder: Encoder, asked: Sequence[str] | None, head: Sequence[str]
+    encoder: "Encoder", asked: Sequence[str] | None, head: Sequence[str]
 ) -> tuple[str, ...]:
     """Return the names of the layers to adapt, by peft's rule of matching name endings.
 
@@ -124,7 +127,7 @@ def find_target_modules(
     )
 
 
-def find_feedforward_modules(encoder: Encoder) -> tuple[str, ...]:
+def find_feedforward_modules(encoder: "Encoder") -> tuple[str, ...]:
     """Return the full names of the feed-forward parts' second layers; none if they are unknown."""
     architecture = find_architecture(encoder)
     if architecture is None:
@@ -137,7 +140,7 @@ def find_feedforward_modules(encoder: Encoder) -> tuple[str, ...]:
     )
 
 
-def find_norms(encoder: Encoder, head: Sequence[str]) -> tuple[str, ...]:
+def find_norms(encoder: "Encoder", head: Sequence[str]) -> tuple[str, ...]:
     """Return the full names of the norms outside the head, whatever their kind."""
     return tuple(
         name
@@ -169,7 +172,7 @@ def is_inside(name: str, modules: Sequence[str]) -> bool:
     return any(f".{module}." in f".{name}." for module in modules)
 
 
-def _require_modules(encoder: Encoder, names: Sequence[str]) -> None:
+def _require_modules(encoder: "Encoder", names: Sequence[str]) -> None:
     modules = [name for name, _ in encoder.model.named_modules()]
     for wanted in names:
         if not any(ends_with(name, wanted) for name in modules):

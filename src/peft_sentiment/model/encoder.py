@@ -33,6 +33,7 @@ from peft_sentiment.errors import HubError, ModelError, SettingsError
 from peft_sentiment.files import fingerprint_weights
 from peft_sentiment.model.last_layer import read_first_token_only
 from peft_sentiment.model.packaged import PACKAGED_MODELS, load_packaged_folder
+from peft_sentiment.model.quantization import build_loading_options
 
 FILES_READ = ["config.json", "*.safetensors", "*.safetensors.index.json"]
 TOKENIZER_FILES_READ = [
@@ -50,6 +51,9 @@ BODY_DROPOUTS = (
     "attention_probs_dropout_prob",
     "embedding_dropout",
     "mlp_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
 )
 """Names that configurations give to the dropout rates inside the encoder."""
 
@@ -104,11 +108,13 @@ def load_encoder(settings: ModelSettings, label_names: Sequence[str], seed: int)
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **build_loading_options(settings, config.model_type),
         )
         set_head_dropout(model, read_head_dropout(folder))
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     new_modules = _find_new_modules(model, report, name)
     _require_same_vocabulary(model, tokenizer, name)
+    _set_padding(model, tokenizer, name)
     read_first_token_only(model)
     return Encoder(
         model.eval(), tokenizer, name, revision, folder, fingerprint_weights(folder), new_modules
@@ -293,6 +299,23 @@ def _require_same_vocabulary(
             f"{name}: the tokenizer has {len(tokenizer)} tokens, the encoder {rows}. "
             "They do not belong together; fetch or save both again."
         )
+
+
+def _set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Give a decoder, which is made to write and not to read batches, a token to fill up with.
+
+    Its head finds the last token of a review as the last one that is no padding.
+    """
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                f"{name}: the tokenizer has neither a padding token nor one for the end of a text, "
+                "so reviews of unlike length can't be read together. Add one to its "
+                "tokenizer_config.json, as pad_token."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
 
 
 @contextmanager

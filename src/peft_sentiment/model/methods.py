@@ -15,6 +15,7 @@ from typing import Any
 import peft
 from peft import PeftConfig, TaskType
 from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from peft_sentiment.config import LORA_METHODS, AdapterSettings
@@ -62,6 +63,7 @@ class Method:
         can_merge: whether it can be computed into the base's own weights.
         quantized: whether it works on a base of 4 or 8 bits.
         needs_torch_linear: whether peft has it for `nn.Linear` only, not for GPT-2's layers.
+        takes_targets: whether the layers to adapt are the user's to choose.
         arguments: further arguments of the config class, made for an encoder.
         refuse: says why an encoder can't have it, or None.
     """
@@ -71,6 +73,7 @@ class Method:
     can_merge: bool = True
     quantized: bool = False
     needs_torch_linear: bool = False
+    takes_targets: bool = True
     arguments: Callable[[Encoder, tuple[str, ...]], Arguments] = field(
         default=lambda _encoder, _head: {}
     )
@@ -96,10 +99,15 @@ def build_config(encoder: Encoder, settings: AdapterSettings) -> PeftConfig:
         "revision": encoder.revision,
         **_read_settings(settings, known),
     }
-    if "target_modules" in known:
+    if "target_modules" in known and method.takes_targets:
         values["target_modules"] = list(find_target_modules(encoder, settings.target_modules, head))
-    given = {} if settings.target_modules is None else {"target_modules": values["target_modules"]}
-    values |= method.arguments(encoder, head) | given | settings.method_options
+    values |= method.arguments(encoder, head)
+    if settings.target_modules is not None and method.takes_targets:
+        values["target_modules"] = list(find_target_modules(encoder, settings.target_modules, head))
+    if "feedforward_modules" in values:
+        both = [n for n in values["feedforward_modules"] if n in values["target_modules"]]
+        values["feedforward_modules"] = both
+    values |= settings.method_options
     values.pop(LORAPLUS_RATIO, None)
     if "fan_in_fan_out" in known:
         values["fan_in_fan_out"] = _is_transposed(encoder, values.get("target_modules"))
@@ -249,9 +257,23 @@ def _target_nothing(_encoder: Encoder, _head: tuple[str, ...]) -> Arguments:
 
 def _target_body(encoder: Encoder, head: tuple[str, ...]) -> Arguments:
     """Return the whole encoder, and those parts of the head that are not in it."""
-    body = encoder.model.base_model_prefix
-    outside = [name for name in head if not name.startswith(f"{body}.")]
-    return {"target_modules": DUMMY_TARGET_MODULES, "modules_to_save": [body, *outside]}
+    prefix = encoder.model.base_model_prefix
+    outside = [name for name in head if not name.startswith(f"{prefix}.")]
+    # peft would take its own `base_model.model` for a body of the name `model`.
+    body = _list_parts(encoder.model.base_model, prefix) if prefix == "model" else [prefix]
+    return {"target_modules": DUMMY_TARGET_MODULES, "modules_to_save": [*body, *outside]}
+
+
+def _list_parts(module: nn.Module, name: str) -> list[str]:
+    """Return the names of a module's parts that have weights; of a list, those of its members."""
+    parts: list[str] = []
+    for child_name, child in module.named_children():
+        full = f"{name}.{child_name}"
+        if isinstance(child, nn.ModuleList):
+            parts += [f"{full}.{i}" for i in range(len(child))]
+        elif any(True for _ in child.parameters()):
+            parts.append(full)
+    return parts
 
 
 def _fit_vectors(encoder: Encoder, head: tuple[str, ...]) -> Arguments:
@@ -305,6 +327,14 @@ def _refuse_decoder(encoder: Encoder) -> str | None:
 
 MANY_STEPS = 10**9
 
+
+def _refuse_named_head(encoder: Encoder) -> str | None:
+    architecture = find_architecture(encoder)
+    if architecture is not None and "head" in architecture.head:
+        return "peft takes its own network, which ends in mlp_head, for the module named head"
+    return _refuse_decoder(encoder)
+
+
 LORAPLUS_RATIO = "loraplus_lr_ratio"
 """Option of lora+: the learning rate of B over that of A; peft's name for it."""
 
@@ -320,7 +350,6 @@ STARTS: Mapping[str, Arguments] = {
 """Method -> the arguments of LoRA that it stands for."""
 
 _LOW_RANK = "A and B of a low-rank update of query and value"
-_FREE = "nothing"
 
 METHODS: Mapping[str, Method] = {
     "lora": Method(peft.LoraConfig, _LOW_RANK, quantized=True),
@@ -328,7 +357,11 @@ METHODS: Mapping[str, Method] = {
     "dora": Method(peft.LoraConfig, f"{_LOW_RANK}, and each output's size apart", quantized=True),
     "lora+": Method(peft.LoraConfig, f"{_LOW_RANK}, B with a larger learning rate", quantized=True),
     "pissa": Method(peft.LoraConfig, f"{_LOW_RANK}, begun at the weights' principal parts"),
-    "olora": Method(peft.LoraConfig, f"{_LOW_RANK}, begun at a QR decomposition of the weights"),
+    "olora": Method(
+        peft.LoraConfig,
+        f"{_LOW_RANK}, begun at a QR decomposition of the weights",
+        needs_torch_linear=True,
+    ),
     "orthogonal": Method(peft.LoraConfig, f"{_LOW_RANK}, begun orthogonal", quantized=True),
     "eva": Method(
         peft.LoraConfig,
@@ -377,7 +410,11 @@ METHODS: Mapping[str, Method] = {
     ),
     "hra": Method(peft.HRAConfig, "a chain of Householder reflections", needs_torch_linear=True),
     "ln_tuning": Method(
-        peft.LNTuningConfig, "the norms of the encoder", quantized=True, arguments=_target_norms
+        peft.LNTuningConfig,
+        "the norms of the encoder",
+        quantized=True,
+        takes_targets=False,
+        arguments=_target_norms,
     ),
     "prefix_tuning": Method(
         peft.PrefixTuningConfig,
@@ -401,15 +438,20 @@ METHODS: Mapping[str, Method] = {
         can_merge=False,
         quantized=True,
         arguments=_size_prompts,
-        refuse=_refuse_decoder,
+        refuse=_refuse_named_head,
     ),
     "bitfit": Method(
         peft.LoraConfig,
         "the biases of the encoder",
+        takes_targets=False,
         arguments=lambda encoder, head: _target_nothing(encoder, head) | {"bias": "all"},
         refuse=_refuse_without_biases,
     ),
-    "head": Method(peft.LoraConfig, _FREE, quantized=True, arguments=_target_nothing),
-    "full": Method(peft.LoraConfig, "every weight of the encoder", arguments=_target_body),
+    "head": Method(
+        peft.LoraConfig, "nothing", quantized=True, takes_targets=False, arguments=_target_nothing
+    ),
+    "full": Method(
+        peft.LoraConfig, "every weight of the encoder", takes_targets=False, arguments=_target_body
+    ),
 }
 """Name of a method, as --method takes it -> what is known of it."""

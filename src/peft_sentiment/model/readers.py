@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from peft_sentiment.model.attention import ChooseForm
@@ -17,9 +18,14 @@ from peft_sentiment.model.packed import PackedModel
 
 def can_score_packed(model: nn.Module) -> bool:
     """Tell whether a model's architecture is one of those that can be computed without padding."""
-    return _get_bare_model(model).config.model_type in READERS and (
-        not isinstance(model, PeftModel) or not model.active_peft_config.is_prompt_learning
-    )
+    bare = _get_bare_model(model)
+    if bare.config.model_type not in READERS:
+        return False
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        return False
+    # Norms that an adapter has taken the place of are read by name, and would be passed over.
+    adapted = (part for part in bare.modules() if isinstance(part, BaseTunerLayer))
+    return all(isinstance(part.get_base_layer(), nn.Linear) for part in adapted)
 
 
 def can_train_packed(model: nn.Module) -> bool:
