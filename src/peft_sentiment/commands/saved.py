@@ -112,10 +112,12 @@ def run_demo(parsed: argparse.Namespace) -> None:
 
 def run_verification(parsed: argparse.Namespace) -> None:
     """`peft-sentiment verify`."""
-    from peft_sentiment.data.sources import read_texts
+    from peft_sentiment.data.texts import iterate_texts
 
     text_column = load_settings(overrides=parsed.overrides).data.text_column
-    texts = None if parsed.file is None else read_texts(Path(parsed.file), text_column)
+    texts = None
+    if parsed.file is not None:
+        texts = list(iterate_texts([], parsed.file, text_column, sys.stdin))
     from peft_sentiment.verification import verify_adapter
 
     verify_adapter(Path(parsed.adapter), texts, parsed.overrides, build_console())
