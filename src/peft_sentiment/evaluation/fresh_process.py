@@ -25,7 +25,8 @@ from peft_sentiment.data.batching import TokenizedReviews
 from peft_sentiment.errors import AdapterError, PeftSentimentError
 from peft_sentiment.evaluation.verification import Check, compare_logits, compute_padded_logits
 from peft_sentiment.model.adapters import quiet_peft
-from peft_sentiment.model.saved_adapters import load_adapter, load_metadata
+from peft_sentiment.model.metadata import load_metadata
+from peft_sentiment.model.saved_adapters import load_adapter
 
 TIMEOUT = 1800.0
 """Seconds for all jobs together."""
