@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hub.client import HubClient
 from hub.guard.loopback_only import refuse_other_hosts
@@ -21,6 +22,9 @@ CACHE_FOLDER = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the session caches of its own, before anything is imported that reads their names."""
+    # A busy machine is not a failure.
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     folder = tempfile.mkdtemp(prefix="peft-sentiment-tests-")
     config.stash[CACHE_FOLDER] = folder
     os.environ["HF_HOME"] = os.path.join(folder, "huggingface")

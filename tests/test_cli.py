@@ -16,7 +16,10 @@ from peft_sentiment.commands import run
 from peft_sentiment.config import SettingField, Settings, list_setting_fields, load_settings
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("run", "train", "evaluate", "compare", "predict", "demo", "verify", "check", "doctor")
+COMMANDS = (
+    "run", "train", "evaluate", "compare", "errors", "predict", "demo", "verify", "check",
+    "doctor",
+)  # fmt: skip
 FIELDS = list_setting_fields()
 
 FLAGS: list[tuple[list[str], str, object]] = [

@@ -12,9 +12,10 @@ from rich.console import Console
 from peft_sentiment.errors import OutputError
 from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.files import replacing_file
-from peft_sentiment.inference.loading import load_labeller
+from peft_sentiment.inference.loading import load_classifier, load_labeller
 from peft_sentiment.records import Predictions
 from peft_sentiment.reporting.console import show_predictions
+from peft_sentiment.reporting.explanation import show_explanations
 
 Row = dict[str, Any]
 """One review with what is said of it, a value per column."""
@@ -59,6 +60,23 @@ def predict_texts(
             output, labelled, lambda done: status.update(f"{done:,} reviews labelled")
         )
     console.print(f"{count:,} reviews: {output}", markup=False, highlight=False)
+
+
+def explain_texts(
+    folder: Path,
+    texts: Iterable[str],
+    overrides: Mapping[str, Mapping[str, Any]],
+    console: Console,
+) -> None:
+    """Label texts one by one, and show which words spoke for each label.
+
+    Raises:
+        SettingsError: Captum is not installed.
+        DataError: a text is missing or malformed.
+    """
+    classifier = load_classifier(folder, overrides)
+    for text in texts:
+        show_explanations(console, classifier.explain([text]))
 
 
 def label_chunks(

@@ -20,12 +20,15 @@ from peft_sentiment.errors import InterruptionError, OutputError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.pairs import compare_pairs
+from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER as PREDICTIONS_FOLDER
+from peft_sentiment.evaluation.storage import RESULTS_FILE as RESULTS_FILE
 from peft_sentiment.evaluation.storage import save_predictions
 from peft_sentiment.evaluation.thresholds import choose_threshold, measure_calibration
 from peft_sentiment.files import require_writable_folder, write_text
 from peft_sentiment.inference.baselines import predict_baselines
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.environment import describe_environment
+from peft_sentiment.insight import store_insight
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.model.saved_adapters import require_replaceable
@@ -60,8 +63,6 @@ from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.training.fit import Event, summarize_training
 
-RESULTS_FILE = "results.json"
-PREDICTIONS_FOLDER = "predictions"
 INTERRUPTED_FOLDER = "checkpoints/interrupted"
 
 
@@ -310,6 +311,9 @@ def store_run(
     for name, of_model in predictions.items():
         path = folder / PREDICTIONS_FOLDER / f"{name}.parquet"
         save_predictions(path, foundation.splits.test, of_model)
+    store_insight(
+        folder, foundation.splits, predictions, foundation.classifier, settings.evaluation
+    )
     write_text(folder / RESULTS_FILE, render_json(results))
 
 

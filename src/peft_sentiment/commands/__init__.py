@@ -13,6 +13,7 @@ ADDERS: tuple[Callable[[Any], None], ...] = (
     run.add_train,
     saved.add_evaluate,
     saved.add_compare,
+    saved.add_errors,
     saved.add_predict,
     saved.add_demo,
     saved.add_verify,

@@ -16,6 +16,7 @@ from peft_sentiment.commands.flags import (
     list_settings,
 )
 from peft_sentiment.config import load_settings
+from peft_sentiment.errors import SettingsError
 
 
 def add_evaluate(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
@@ -46,7 +47,22 @@ def add_predict(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
     parser.add_argument("--adapter", default=DEFAULT_ADAPTER, metavar="DIR", help="saved adapter")
     parser.add_argument("--file", help="CSV, TSV, JSONL or Parquet file, or .txt with one a line")
     parser.add_argument("--output", help="CSV, TSV, JSONL or Parquet file for the labels")
+    parser.add_argument(
+        "--explain", action="store_true", help="show which words spoke for each label, and against"
+    )
     add_setting_flags(parser, list_settings("text_column", *SCORING_SETTINGS))
+
+
+def add_errors(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
+    """Add `errors`."""
+    parser = add_command(commands, "errors", "where the model of a finished run errs", run_errors)
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default="peft_model_output",
+        metavar="RUN",
+        help="output folder of the run (default: peft_model_output)",
+    )
 
 
 def add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
@@ -93,9 +109,22 @@ def run_prediction(parsed: argparse.Namespace) -> None:
     text_column = load_settings(overrides=parsed.overrides).data.text_column
     texts = iterate_texts(parsed.texts, parsed.file, text_column, sys.stdin)
     output = Path(parsed.output) if parsed.output else None
-    from peft_sentiment.labelling import predict_texts
+    if parsed.explain and output is not None:
+        raise SettingsError("--explain writes to the console only; leave out --output.")
+    from peft_sentiment.labelling import explain_texts, predict_texts
 
-    predict_texts(Path(parsed.adapter), texts, parsed.overrides, build_console(), output)
+    adapter, console = Path(parsed.adapter), build_console()
+    if parsed.explain:
+        explain_texts(adapter, texts, parsed.overrides, console)
+    else:
+        predict_texts(adapter, texts, parsed.overrides, console, output)
+
+
+def run_errors(parsed: argparse.Namespace) -> None:
+    """`peft-sentiment errors`."""
+    from peft_sentiment.insight import show_run_errors
+
+    show_run_errors(Path(parsed.run), build_console())
 
 
 def run_demo(parsed: argparse.Namespace) -> None:

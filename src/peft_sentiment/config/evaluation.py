@@ -36,11 +36,17 @@ class EvaluationSettings:
     """Leave this share of the reviews undecided, those that the model is least sure of; chosen and
     kept in the same way. 0 decides all."""
 
+    explanations: int = 4
+    """Test reviews whose words run explains for the report, which takes some seconds each; needs
+    Captum (the extra explain) and is left out without it. 0 for none."""
+
     def __post_init__(self) -> None:
         level = self.confidence_level
         require(0 < level < 1, "evaluation.confidence_level", level, "between 0 and 1")
         samples = self.bootstrap_samples
         require(samples >= 100, "evaluation.bootstrap_samples", samples, "at least 100")
+        explanations = self.explanations
+        require(explanations >= 0, "evaluation.explanations", explanations, "0 or more")
         chosen = self.chosen_baselines
         is_known = len(set(chosen)) == len(chosen) and set(chosen) <= set(BASELINES)
         needed = f"none, or some of {', '.join(BASELINES)}, each once"

@@ -16,6 +16,10 @@ from peft_sentiment.errors import OutputError
 from peft_sentiment.files import replacing_file
 from peft_sentiment.records import Predictions, Reviews
 
+RESULTS_FILE = "results.json"
+PREDICTIONS_FOLDER = "predictions"
+"""Where a run's output folder has its figures, and its models' predictions."""
+
 
 def save_predictions(path: Path, reviews: Reviews, predictions: Predictions) -> None:
     """Write reviews and what a model says of them, in the data's order.
