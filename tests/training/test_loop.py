@@ -42,7 +42,16 @@ from peft_sentiment.training.loop import (
     train_steps,
 )
 
-CHECKPOINTED_TYPES = ("distilbert", "bert", "roberta", "electra", "deberta-v2", "modernbert")
+CHECKPOINTED_TYPES = (
+    "distilbert",
+    "bert",
+    "roberta",
+    "electra",
+    "deberta-v2",
+    "modernbert",
+    "gpt2",
+    "llama",
+)
 WITHOUT_CHANCE = AdapterSettings(r=4, lora_dropout=0.0)
 
 
