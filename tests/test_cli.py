@@ -17,8 +17,8 @@ from peft_sentiment.config import SettingField, Settings, list_setting_fields, l
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
-    "run", "train", "evaluate", "compare", "errors", "predict", "demo", "verify", "check",
-    "doctor",
+    "run", "train", "evaluate", "compare", "errors", "report", "push", "predict", "demo", "verify",
+    "check", "doctor",
 )  # fmt: skip
 FIELDS = list_setting_fields()
 
@@ -129,6 +129,7 @@ VALUES_BY_NAME = {
     "metric_for_best_model": "f1",
     "bootstrap_samples": "100",
     "baselines": "none",
+    "report_to": "tensorboard,mlflow",
     "min_precision": "0.9",
     "undecided_share": "0.2",
 }

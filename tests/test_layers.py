@@ -26,7 +26,7 @@ LAYERS = (
     ("insight",),
     ("pipeline",),
     ("labelling", "checking"),
-    ("saved_runs", "diagnosis", "verification"),
+    ("saved_runs", "diagnosis", "publishing", "verification"),
     ("commands",),
     ("cli",),
 )

@@ -20,9 +20,7 @@ from peft_sentiment.errors import InterruptionError, OutputError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.pairs import compare_pairs
-from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER as PREDICTIONS_FOLDER
-from peft_sentiment.evaluation.storage import RESULTS_FILE as RESULTS_FILE
-from peft_sentiment.evaluation.storage import save_predictions
+from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER, RESULTS_FILE, save_predictions
 from peft_sentiment.evaluation.thresholds import choose_threshold, measure_calibration
 from peft_sentiment.files import require_writable_folder, write_text
 from peft_sentiment.inference.baselines import predict_baselines
@@ -59,9 +57,13 @@ from peft_sentiment.reporting.console import (
     show_training,
     show_validation,
 )
+from peft_sentiment.reporting.html import write_report
+from peft_sentiment.reporting.model_card import write_model_card
 from peft_sentiment.reporting.pairs import show_pairs
+from peft_sentiment.reporting.run_files import REPORT_FILE, SETTINGS_FILE, STEPS_FILE
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.training.fit import Event, summarize_training
+from peft_sentiment.training.trackers import Trackers, open_trackers
 
 INTERRUPTED_FOLDER = "checkpoints/interrupted"
 
@@ -76,6 +78,7 @@ class Run:
 
     settings: Settings
     console: Console
+    trackers: Trackers = field(default_factory=Trackers)
     clock: Callable[[], float] = time.perf_counter
     started: float = field(default_factory=time.perf_counter)
 
@@ -107,8 +110,14 @@ def run_pipeline(settings: Settings, console: Console) -> Results:
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
-    run = Run(settings, console)
     require_outputs(settings)
+    with open_trackers(settings) as trackers:
+        return run_parts(Run(settings, console, trackers))
+
+
+def run_parts(run: Run) -> Results:
+    """Do the four parts, one after the other."""
+    settings, console = run.settings, run.console
     show_heading(console, 1, "The foundation model")
     foundation = load_foundation(run)
     base = score_model(run, foundation, "Base")
@@ -118,13 +127,18 @@ def run_pipeline(settings: Settings, console: Console) -> Results:
     peft = score_model(run, foundation, "PEFT")
     predictions = {"base": base, **baselines, "peft": peft}
     results = compare_models(run, foundation, training, predictions)
+    for name, scores in results.models.items():
+        run.trackers.log_scores(name, scores, training.record.steps)
     store_run(settings, foundation, training, predictions, results)
+    report = write_report(Path(settings.output.output_dir))
+    write_model_card(Path(settings.output.adapter_dir), results)
     show_heading(console, 3, "Performance comparison")
     show_results(run, results)
     show_heading(console, 4, "Demonstration")
     show_samples(console, foundation.classifier)
     if console.is_terminal and sys.stdin.isatty():
         ask_for_reviews(console, foundation.classifier)
+    console.print(f"Report: {report}", markup=False, highlight=False, soft_wrap=True)
     return results
 
 
@@ -134,10 +148,11 @@ def run_training(settings: Settings, console: Console) -> None:
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
-    run = Run(settings, console)
     require_outputs(settings)
-    foundation = load_foundation(run)
-    training = train_adapter(run, foundation)
+    with open_trackers(settings) as trackers:
+        run = Run(settings, console, trackers)
+        foundation = load_foundation(run)
+        training = train_adapter(run, foundation)
     score_model(run, foundation, "PEFT")
     store_training(settings, foundation, training)
     console.print(f"Adapter: {settings.output.adapter_dir}", markup=False, highlight=False)
@@ -231,6 +246,7 @@ def train_adapter(run: Run, foundation: Foundation) -> Training:
         with TrainingProgress(run.console, settings.training.logging_steps) as progress:
             for event in classifier.iterate_fit(foundation.train, foundation.validation):
                 events.append(event)
+                run.trackers.log_event(event)
                 if isinstance(event, StepRecord):
                     progress.update(event)
                 else:
@@ -320,17 +336,18 @@ def store_run(
 def store_training(settings: Settings, foundation: Foundation, training: Training) -> None:
     """Store the adapter, the settings, and a line for each step and validation.
 
-    An earlier results.json goes as soon as the adapter that it speaks of has been replaced.
+    Earlier results and their report go as soon as the adapter that they speak of has been replaced.
     """
     folder = Path(settings.output.output_dir)
     seen = [*foundation.splits.train.texts, *foundation.splits.validation.texts]
     foundation.classifier.save(
         settings.output.adapter_dir, make_paths_absolute(settings), fingerprint_texts(seen)
     )
-    (folder / RESULTS_FILE).unlink(missing_ok=True)
-    write_text(folder / "settings.toml", tomli_w.dumps(settings.as_tables()))
+    for name in (RESULTS_FILE, REPORT_FILE):
+        (folder / name).unlink(missing_ok=True)
+    write_text(folder / SETTINGS_FILE, tomli_w.dumps(settings.as_tables()))
     lines = (json.dumps({"kind": type(e).__name__, **asdict(e)}) for e in training.events)
-    write_text(folder / "steps.jsonl", "\n".join(lines) + "\n")
+    write_text(folder / STEPS_FILE, "\n".join(lines) + "\n")
 
 
 def make_paths_absolute(settings: Settings) -> Settings:

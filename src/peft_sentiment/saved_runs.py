@@ -17,12 +17,16 @@ from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.pairs import compare_pairs
-from peft_sentiment.evaluation.storage import load_predictions, save_predictions
+from peft_sentiment.evaluation.storage import (
+    PREDICTIONS_FOLDER,
+    RESULTS_FILE,
+    load_predictions,
+    save_predictions,
+)
 from peft_sentiment.evaluation.thresholds import measure_calibration
 from peft_sentiment.inference.loading import load_classifier
 from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.model.saved_adapters import load_seen
-from peft_sentiment.pipeline import PREDICTIONS_FOLDER, RESULTS_FILE
 from peft_sentiment.records import Predictions, Results, Reviews, Scores, load_results
 from peft_sentiment.reporting.calibration import show_calibration
 from peft_sentiment.reporting.console import (

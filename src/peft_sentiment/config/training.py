@@ -9,6 +9,8 @@ from peft_sentiment.errors import SettingsError
 MOST_EPOCHS = 30
 """Most passes over the training reviews that are chosen by their number."""
 
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
@@ -85,12 +87,19 @@ class TrainingSettings:
     logging_steps: int = 10
     """Optimizer steps between lines of progress when the output is not a terminal."""
 
+    report_to: tuple[str, ...] = ()
+    """Experiment trackers to report steps, validations and test scores to, of tensorboard, mlflow,
+    wandb and trackio. The first two write into output_dir."""
+
     seed: int = 42
     """Feeds split, head, adapter, order of the reviews and dropout."""
 
     def __post_init__(self) -> None:
         rate = self.learning_rate
         require(0 < rate < float("inf"), "training.learning_rate", rate, "above 0")
+        unknown = [name for name in self.report_to if name not in TRACKERS]
+        known = f"of {', '.join(TRACKERS)}"
+        require(not unknown, "training.report_to", list(self.report_to), known)
         for name in (
             "reviews_to_pass",
             "per_device_train_batch_size",

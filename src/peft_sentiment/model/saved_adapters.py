@@ -27,6 +27,7 @@ from peft_sentiment.model.metadata import (
     load_metadata,
 )
 
+CARD_FILE = "README.md"
 SEEN_FILE = "seen_reviews.safetensors"
 """Fingerprints of the reviews that the adapter was trained and validated on, where known."""
 
@@ -58,7 +59,7 @@ def save_adapter(
     with replacing_folder(folder) as draft:
         model.save_pretrained(str(draft), save_embedding_layers=False)
         encoder.tokenizer.save_pretrained(str(draft))
-        (draft / "README.md").unlink(missing_ok=True)
+        (draft / CARD_FILE).unlink(missing_ok=True)
         text = json.dumps(dataclasses.asdict(metadata), indent=2, ensure_ascii=False)
         (draft / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
         if seen is not None:
@@ -85,7 +86,7 @@ def require_replaceable(folder: Path) -> None:
         OutputError: there is a file, or a folder with something else in it.
     """
     names = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
-    known = (*ADAPTER_FILES, SEEN_FILE, *TOKENIZER_FILES_READ)
+    known = (*ADAPTER_FILES, SEEN_FILE, CARD_FILE, *TOKENIZER_FILES_READ)
     foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in known)]
     is_adapter = not foreign and any(name in ADAPTER_FILES for name in names)
     is_free = not folder.exists() or (folder.is_dir() and not names)
