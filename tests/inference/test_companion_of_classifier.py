@@ -8,6 +8,7 @@ import pytest
 from peft_sentiment import SentimentClassifier
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.evaluation.companion import NUMBERS_FILE, WORDS_FILE
+from peft_sentiment.inference.loading import load_labeller
 from peft_sentiment.records import Reviews
 
 SETTINGS = {
@@ -51,6 +52,18 @@ def test_the_companion_is_used_unless_told_not_to(
     assert list(alone.predict_in_parts(texts)) == ["peft"]
     np.testing.assert_array_equal(alone.predict_proba(texts), parts["adapter"].probabilities)
     assert np.abs(parts["adapter"].probabilities - parts["peft"].probabilities).max() > 0.01
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_labelling_asks_the_companion_too(
+    fitted: SentimentClassifier, texts: list[str], tmp_path: Path, is_used: bool
+) -> None:
+    fitted.save(tmp_path / "adapter")
+    overrides = {"training": {"bf16": False}, "evaluation": {"use_companion": is_used}}
+    labeller = load_labeller(tmp_path / "adapter", overrides)
+    parts = fitted.predict_in_parts(texts)
+    expected = parts["peft" if is_used else "adapter"].probabilities
+    np.testing.assert_array_equal(labeller.predict_reviews(texts).probabilities, expected)
 
 
 def test_both_together_are_calibrated_together(

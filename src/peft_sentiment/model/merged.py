@@ -258,6 +258,8 @@ def _read_scaling(settings: Mapping[str, Any]) -> float:
 
 
 def _load_tokenizer(folder: Path, base: Path) -> Tokenizer:
+    # Nothing in it is needed here, but a folder that lacks it is not whole.
+    _require(isinstance(json.loads((folder / "tokenizer_config.json").read_text("utf-8")), dict))
     try:
         tokenizer, of_base = (
             Tokenizer.from_file(str(place / "tokenizer.json")) for place in (folder, base)
