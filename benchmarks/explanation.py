@@ -2,7 +2,7 @@
 
     python benchmarks/explanation.py [ADAPTER] [--reviews 200] [--output FILE]
 
-Takes about two seconds a review on two idle cores, four of processor time.
+Takes four to five seconds of processor time a review.
 """
 
 import argparse

@@ -232,7 +232,8 @@ def test_an_adapter_with_a_file_missing_or_damaged(
 
 
 def test_every_file_of_an_adapter_is_needed_and_tested_here(finished_tiny_run: TinyRun) -> None:
-    assert sorted(read_folder(finished_tiny_run.adapter)) == [
+    # README.md, the model card, is for people.
+    assert sorted(set(read_folder(finished_tiny_run.adapter)) - {"README.md"}) == [
         "adapter_config.json", "adapter_model.safetensors", "peft_sentiment.json",
         "seen_reviews.safetensors", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip

@@ -27,7 +27,7 @@ FLAGS: list[tuple[list[str], str, object]] = [
     (["--train-size", "12"], "train_size", 12),
     (["--train-size=12"], "train_size", 12),
     (["--train-size", "12", "--train-size", "13"], "train_size", 13),
-    (["--train-file", "my reviews.csv"], "train_file", "my reviews.csv"),
+    (["--train-file", "my reviews.csv"], "train_file", ("my reviews.csv",)),
     (["--label-names", "bad, good"], "label_names", ("bad", "good")),
     (["--target-modules", "all-linear"], "target_modules", ("all-linear",)),
     (["--layers-to-transform", "0,2"], "layers_to_transform", (0, 2)),
@@ -132,6 +132,9 @@ VALUES_BY_NAME = {
     "companion": "tfidf",
     "min_precision": "0.9",
     "undecided_share": "0.2",
+    "train_file_weights": "1,2",
+    "near_duplicates": "drop",
+    "report_to": "tensorboard",
 }
 
 

@@ -127,7 +127,8 @@ def test_changed_settings_are_refused_with_the_difference(
 
 def test_changed_reviews_are_refused(settings: Settings, stop: Stop) -> None:
     stop(settings)
-    path = Path(str(settings.data.train_file))
+    assert settings.data.train_file is not None
+    path = Path(settings.data.train_file[0])
     path.write_text(path.read_text().replace("wonderful", "splendid"))
     with pytest.raises(CheckpointError, match="the reviews are others"):
         run(settings, resume=True)
@@ -233,9 +234,10 @@ def test_two_runs_do_not_write_to_one_folder(settings: Settings, flag: str) -> N
 def test_runs_that_are_killed_at_random_moments_end_as_one_that_is_let_be(
     settings: Settings,
 ) -> None:
+    assert settings.data.train_file is not None
     flags = {
         "--model-name-or-path": settings.model.model_name_or_path,
-        "--train-file": settings.data.train_file,
+        "--train-file": settings.data.train_file[0],
         "--learning-rate": 0.01,
     }
     command = [str(part) for flag in flags.items() for part in flag]

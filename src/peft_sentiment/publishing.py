@@ -115,6 +115,8 @@ def _leave_folders_out(content: bytes) -> bytes:
         for name, value in section.items():
             if isinstance(value, str):
                 section[name] = _shorten(value)
+            elif isinstance(value, list):
+                section[name] = [_shorten(v) if isinstance(v, str) else v for v in value]
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -110,7 +110,9 @@ def test_trials_give_what_a_fresh_classifier_gives(settings: Settings) -> None:
              {"adapter": {"init_lora_weights": "olora"}}, {"data": {"train_size": 50}}]  # fmt: skip
     for changed in [*tried, *tried]:
         chosen = settings.updated(changed, "test")
-        assert strip(list(bench.validate(chosen))) == strip(train_afresh(bench.complete(chosen)))
+        assert strip([check.record for check in bench.validate(chosen)]) == strip(
+            train_afresh(bench.complete(chosen))
+        )
     assert len(bench.encoders) == 1
     assert len(bench.tokens) == 3
 
@@ -187,6 +189,16 @@ def test_a_search_needs_validation_reviews(settings: Settings) -> None:
     without = settings.updated({"data": {"validation_size": 0}}, "test")
     with pytest.raises(SettingsError, match="Set --validation-size"):
         search(without, 1)
+
+
+@pytest.mark.parametrize("epochs", [0.3, 1.0, 0.0])
+def test_a_trial_has_as_many_validations_as_asked_for_the_last_at_its_end(
+    epochs: float, settings: Settings
+) -> None:
+    changed = {"training": {"num_train_epochs": epochs, "reviews_to_pass": 120}}
+    bench = load_workbench(settings.updated(changed, "test"), validations=3)
+    checks = list(bench.validate(settings.updated(changed, "test")))
+    assert [check.is_last for check in checks] == [False, False, True]
 
 
 def test_steps_between_validations_that_are_given_stay(settings: Settings) -> None:

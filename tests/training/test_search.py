@@ -12,6 +12,7 @@ from peft_sentiment.config import Settings, load_settings
 from peft_sentiment.errors import DivergenceError, OutputError, SettingsError
 from peft_sentiment.records import ValidationRecord
 from peft_sentiment.training.search import (
+    Check,
     Search,
     compute_importances,
     iterate_trials,
@@ -56,28 +57,28 @@ def open_here(folder: Path, *ranges: str, metric: str = "accuracy", **conditions
     return open_search(folder / "study.db", parsed, settings, conditions)
 
 
-def build_validation(check: int, accuracy: float, is_best: bool = True) -> ValidationRecord:
-    epoch = check / CHECKS
-    return ValidationRecord(check, epoch, accuracy, accuracy, 1 - accuracy, is_best, 0.1)
+def build_check(check: int, accuracy: float, is_best: bool = True) -> Check:
+    record = ValidationRecord(check, check, accuracy, accuracy, 1 - accuracy, is_best, 0.1)
+    return Check(record, is_last=check == CHECKS)
 
 
-def validate(settings: Settings) -> Generator[ValidationRecord, None, None]:
+def validate(settings: Settings) -> Generator[Check, None, None]:
     """Say that a rank of 16 and a learning rate of 3e-3 are best, more clearly at each check."""
     rate = settings.training.learning_rate
     accuracy = 0.9 - abs(rate - 3e-3) * 20 - (0.1 if settings.adapter.r < 16 else 0.0)
     for check in range(1, CHECKS + 1):
-        yield build_validation(check, accuracy - 0.01 * (CHECKS - check))
+        yield build_check(check, accuracy - 0.01 * (CHECKS - check))
 
 
-def interrupt_after(checks: int) -> Callable[[Settings], Generator[ValidationRecord, None, None]]:
+def interrupt_after(checks: int) -> Callable[[Settings], Generator[Check, None, None]]:
     """Return a `validate` that ends like Ctrl-C or a kill after so many checks of all trials."""
     left = itertools.count(checks, -1)
 
-    def stop(settings: Settings) -> Generator[ValidationRecord, None, None]:
-        for record in validate(settings):
+    def stop(settings: Settings) -> Generator[Check, None, None]:
+        for check in validate(settings):
             if next(left) == 0:
                 raise KeyboardInterrupt
-            yield record
+            yield check
 
     return stop
 
@@ -139,7 +140,7 @@ def test_a_trial_that_is_worse_than_most_is_given_up_before_its_last_check(
 
 
 def test_settings_that_can_t_be_trained_fail_alone_and_count_as_tried(study_folder: Path) -> None:
-    def diverge(settings: Settings) -> Generator[ValidationRecord, None, None]:
+    def diverge(settings: Settings) -> Generator[Check, None, None]:
         if settings.adapter.r == 8:
             raise DivergenceError("the loss is nan")
         yield from validate(settings)
@@ -152,10 +153,10 @@ def test_settings_that_can_t_be_trained_fail_alone_and_count_as_tried(study_fold
 
 
 def test_a_trial_is_worth_its_best_validation(study_folder: Path) -> None:
-    def rise_and_fall(_: Settings) -> Generator[ValidationRecord, None, None]:
-        yield build_validation(1, 0.5)
-        yield build_validation(2, 0.8)
-        yield build_validation(3, 0.6, is_best=False)
+    def rise_and_fall(_: Settings) -> Generator[Check, None, None]:
+        yield build_check(1, 0.5)
+        yield build_check(2, 0.8)
+        yield build_check(3, 0.6, is_best=False)
 
     (trial,) = iterate_trials(open_here(study_folder), rise_and_fall, 1)
     assert trial.score == 0.8

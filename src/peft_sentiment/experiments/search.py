@@ -58,7 +58,6 @@ def run_search(
     require_writable_folder(folder, "--output-dir")
     with locked_study(folder / STUDY_FILE):
         workbench = load_workbench(settings, validations)
-        settings = workbench.fix_epochs(settings)
         conditions = {"validations": validations, "data": workbench.source.sha256}
         search = open_search(folder / STUDY_FILE, ranges, settings, conditions)
         try_settings(search, workbench, trials, console)

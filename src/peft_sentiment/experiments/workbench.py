@@ -17,8 +17,9 @@ from peft_sentiment.data.split import split_reviews
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.encoder import Encoder, load_encoder
-from peft_sentiment.records import Reviews, SourceData, ValidationRecord
+from peft_sentiment.records import Reviews, SourceData, StepRecord
 from peft_sentiment.training.loop import count_steps
+from peft_sentiment.training.search import Check
 
 Tokens = tuple[LabelledTokens, LabelledTokens]
 """Training and validation reviews."""
@@ -42,26 +43,23 @@ class Workbench:
     encoders: dict[str, Encoder] = field(default_factory=dict)
     tokens: dict[str, Tokens] = field(default_factory=dict)
 
-    def validate(self, settings: Settings) -> Generator[ValidationRecord, None, None]:
-        """Train with some settings as a run would, and yield what each validation said."""
+    def validate(self, settings: Settings) -> Generator[Check, None, None]:
+        """Train with some settings as a run would, and yield each validation."""
         settings = self.complete(settings)
         classifier = SentimentClassifier.from_settings(settings)
         classifier.use_base(self._copy_encoder(settings), self.source.label_names)
         train, validation = self._tokenize(classifier, settings)
+        is_last = False
         try:
             for event in classifier.iterate_fit(train, validation):
-                if isinstance(event, ValidationRecord):
-                    yield event
+                if isinstance(event, StepRecord):
+                    is_last = event.step == event.steps
+                else:
+                    yield Check(event, is_last)
         finally:
             # A model refers to itself, so that it would stay in memory beside the next ones.
             del classifier
             gc.collect()
-
-    def fix_epochs(self, settings: Settings) -> Settings:
-        """Return the settings with the number of passes, where it is left to that of reviews."""
-        train, _ = self.split(settings.data)
-        epochs = settings.training.choose_epochs(len(train))
-        return settings.updated({"training": {"num_train_epochs": epochs}}, "search")
 
     def complete(self, settings: Settings) -> Settings:
         """Return the settings with the steps between validations, where they are not given.

@@ -23,10 +23,12 @@ POINT_SIZE = 7.0
 """In points, of which an inch has 72."""
 LABEL_PLACES = tuple(
     (distance * right, distance * up)
-    for distance in (6, 12, 20, 32)
+    for distance in (6, 12, 20, 32, 48, 64)
     for right, up in ((1, 0.6), (0, 1), (0, -1), (-1, 0.6), (1, -0.6), (-1, -0.6), (1, 0), (-1, 0))
 )
 """Where a name may stand from its point, right and up in points; earlier ones are better."""
+FAR = 16
+"""Points from which a name needs a line to its point."""
 DOTS_PER_INCH = 150
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#999999"
 """Told apart by those who can't tell red from green, too (Okabe and Ito)."""
@@ -61,7 +63,7 @@ def save_methods_picture(record: MethodsRecord, stem: Path) -> list[Path]:
     """Draw accuracy against trained weights; return the files, of `stem` and a format."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(10, 7), layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda number, _: f"{number:,.0f}")
@@ -105,6 +107,9 @@ def place_labels(figure: "Figure", axes: "Axes", points: Mapping[str, tuple[floa
         best = min(LABEL_PLACES, key=lambda spot: _count_overlaps(label, spot, taken, inside))
         _count_overlaps(label, best, taken, inside)
         taken.append(label.get_window_extent())
+        if math.hypot(*best) > FAR:
+            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
+            axes.annotate("", place, best, textcoords="offset points", arrowprops=line)
 
 
 def _count_overlaps(

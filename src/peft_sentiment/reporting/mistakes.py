@@ -49,7 +49,7 @@ def _show_mistakes(console: Console, title: str, mistakes: Sequence[Mistake]) ->
     for mistake in mistakes[:SHOWN]:
         say(
             console,
-            f"  {mistake.label}, called {mistake.predicted} ({as_percent(mistake.confidence)}): "
+            f"- {mistake.label}, called {mistake.predicted} ({as_percent(mistake.confidence)}): "
             f"{_shorten(mistake.text)}",
         )
         for neighbour in mistake.neighbours[:1]:

@@ -101,12 +101,12 @@ def read_facts(folder: Path, results: Results | None) -> CardFacts:
             "Name the folder that a training has written."
         ) from error
     data = trained_with.get("data", {})
-    file, name = data.get("train_file"), data.get("dataset_name", "reviews of its own")
+    files, name = data.get("train_file") or (), data.get("dataset_name", "reviews of its own")
     return CardFacts(
         base=None if _is_folder(base) else HUB_NAMES.get(base, base),
         base_shown=Path(base).name if _is_folder(base) else base,
-        dataset=None if file or not data else HUB_NAMES.get(name, name),
-        dataset_shown=Path(file).name if file else name,
+        dataset=None if files or not data else HUB_NAMES.get(name, name),
+        dataset_shown=", ".join(Path(file).name for file in files) or name,
         metadata=metadata,
         results=results,
     )

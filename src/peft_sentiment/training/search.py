@@ -45,11 +45,17 @@ FEWEST_FOR_IMPORTANCE = 4
 TRIAL_ERRORS = (DeviceMemoryError, DivergenceError, ModelError, SettingsError)
 """What settings can do to a single trial; the search goes on."""
 
-ROUNDING = 1e-6
-"""Of an epoch; the last step of 0.3 epochs may end at 0.29999."""
 
-ValidateTrial = Callable[[Settings], Generator[ValidationRecord, None, None]]
-"""Trains with some settings, and yields what each validation said."""
+@dataclass(frozen=True)
+class Check:
+    """What a validation of a trial said, and whether it is the last one."""
+
+    record: ValidationRecord
+    is_last: bool
+
+
+ValidateTrial = Callable[[Settings], Generator[Check, None, None]]
+"""Trains with some settings, and yields each validation."""
 
 
 @dataclass(frozen=True)
@@ -245,12 +251,11 @@ def _run_trial(
     reason, is_pruned = None, False
     try:
         tried = search.settings.updated(build_tables(values), f"trial {number}")
-        with contextlib.closing(validate(tried)) as validations:
-            for record in validations:
-                said.append(record)
+        with contextlib.closing(validate(tried)) as checks:
+            for check in checks:
+                said.append(check.record)
                 trial.report(_get_score(said, search.settings), len(said))
-                is_last = record.epoch > tried.training.num_train_epochs - ROUNDING
-                if is_pruned := not is_last and trial.should_prune():
+                if is_pruned := not check.is_last and trial.should_prune():
                     break
     except TRIAL_ERRORS as error:
         reason = str(error)
