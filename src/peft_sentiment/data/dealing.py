@@ -22,8 +22,8 @@ Size = int | str
 _SMALL_SHARE = 0.1
 """Of a pool too small for the usual sizes: the share of each part but the one to train on."""
 
-_RESERVING_ORDER = ("train", "test", "validation")
-"""Parts in the order in which they get a review of a rare label."""
+_SURE = 1.5
+"""Units of a label that a part is to expect, from which it has one without further ado."""
 
 
 def choose_sizes(
@@ -113,7 +113,7 @@ def deal_units(
         SettingsError: two parts are to take all that is left.
     """
     numbers, full = _sort_sizes(sizes, sum(map(len, units)))
-    reserved = _reserve_units(labels, [name for name in _RESERVING_ORDER if name in sizes])
+    reserved = _reserve_units(labels, sizes)
     taken = {place for places in reserved.values() for place in places}
     left = [unit for place, unit in enumerate(units) if place not in taken]
     dealt: dict[str, list[int]] = {}
@@ -123,14 +123,25 @@ def deal_units(
     return dealt
 
 
-def _reserve_units(labels: Sequence[str], parts: Sequence[str]) -> dict[str, list[int]]:
-    """Return places of one unit of each label for each part, as far as there are enough."""
-    reserved: dict[str, list[int]] = {name: [] for name in parts}
-    ranks = Counter[str]()
+def _reserve_units(labels: Sequence[str], sizes: Mapping[str, Size]) -> dict[str, list[int]]:
+    """Return places of units that each part is to have, so that it lacks no label.
+
+    They are chosen where the order alone would put them too: the first for the test, the last to
+    train on. Only for validation one is taken out of its place, where its share is less than that.
+    """
+    reserved: dict[str, list[int]] = {name: [] for name in sizes}
+    places: dict[str, list[int]] = {}
     for place, label in enumerate(labels):
-        if ranks[label] < len(parts):
-            reserved[parts[ranks[label]]].append(place)
-            ranks[label] += 1
+        places.setdefault(label, []).append(place)
+    for of_label in places.values():
+        if "train" in sizes:
+            reserved["train"].append(of_label[-1])
+        if "test" in sizes and len(of_label) >= 2:
+            reserved["test"].append(of_label[0])
+        size = sizes.get("validation", 0)
+        is_rare = size != "full" and int(size) * len(of_label) < _SURE * len(labels)
+        if is_rare and size and len(of_label) >= 3:
+            reserved["validation"].append(of_label[-2])
     return reserved
 
 
