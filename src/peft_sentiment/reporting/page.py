@@ -239,7 +239,7 @@ def select_example_groups(run: StoredRun) -> Iterator[ExampleGroup]:
     groups = (
         (
             "Sure and wrong",
-            "The PEFT model's surest errors. Some are errors of the label.",
+            "The PEFT model's surest errors. Some may be errors of the label.",
             "wrong",
         ),
         ("Fixed", f"PEFT gets these right and {name} does not; the surest first.", "fixed"),
