@@ -21,9 +21,9 @@ from peft_sentiment.records import Predictions, Reviews, Splits, load_results, r
 from peft_sentiment.records.explanation import Explanation, ExplanationsRecord
 from peft_sentiment.records.mistakes import ErrorAnalysis
 from peft_sentiment.reporting.mistakes import show_errors
+from peft_sentiment.reporting.run_files import EXPLANATIONS_FILE
 
 ERRORS_FILE = "errors.json"
-EXPLANATIONS_FILE = "explanations.json"
 
 
 def store_insight(

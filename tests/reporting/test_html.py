@@ -12,7 +12,8 @@ from tiny_runs import TinyRun
 from peft_sentiment.cli import main
 from peft_sentiment.errors import OutputError
 from peft_sentiment.evaluation.storage import load_predictions, save_predictions
-from peft_sentiment.records import Reviews, load_results
+from peft_sentiment.records import Reviews, load_results, render_json
+from peft_sentiment.records.explanation import Explanation, ExplanationsRecord, WordScore
 from peft_sentiment.reporting.html import describe_run, write_report
 
 SECTIONS = [
@@ -22,6 +23,7 @@ SECTIONS = [
     "training",
     "calibration",
     "length",
+    "words",
     "reviews",
     "settings",
     "reproduce",
@@ -79,7 +81,8 @@ def test_a_model_without_predictions_is_left_out_of_the_curves(tiny_run: TinyRun
 
 
 def test_results_alone_are_enough_for_a_page(tiny_run: TinyRun) -> None:
-    for path in [*(tiny_run.output / "predictions").iterdir(), tiny_run.output / "steps.jsonl"]:
+    others = [tiny_run.output / name for name in ("steps.jsonl", "explanations.json")]
+    for path in [*(tiny_run.output / "predictions").iterdir(), *others]:
         path.unlink()
     html = write_report(tiny_run.output).read_text(encoding="utf-8")
     assert list_sections(html) == ["comparison", "confusion", "settings", "reproduce"]
@@ -99,6 +102,24 @@ def test_models_of_any_name_are_shown(tiny_run: TinyRun) -> None:
 def test_damaged_steps_are_named(tiny_run: TinyRun) -> None:
     (tiny_run.output / "steps.jsonl").write_text('{"kind": "StepRecord"}\n')
     with pytest.raises(OutputError, match=r"steps\.jsonl"):
+        write_report(tiny_run.output)
+
+
+def test_words_that_spoke_for_a_label_are_set_off_and_escaped(tiny_run: TinyRun) -> None:
+    words = (WordScore(0, 6, 2.0), WordScore(7, 11, 0.1), WordScore(12, 15, -1.0))
+    words = (*words, WordScore(16, 20, None))
+    explanation = Explanation("<good> film bad rest", "positive", 0.9, 2.0, 0.9, 0.01, words)
+    record = ExplanationsRecord((explanation,))
+    (tiny_run.output / "explanations.json").write_text(render_json(record))
+    html = write_report(tiny_run.output).read_text(encoding="utf-8")
+    assert '<mark class="for" style="--share: 1.00">&lt;good&gt;</mark> film' in html
+    assert '<mark class="against" style="--share: 0.50">bad</mark>' in html
+    assert '<span class="unread">rest</span></p>' in html
+
+
+def test_damaged_explanations_are_named(tiny_run: TinyRun) -> None:
+    (tiny_run.output / "explanations.json").write_text('{"explanations": [{}]}')
+    with pytest.raises(OutputError, match=r"explanations\.json"):
         write_report(tiny_run.output)
 
 
@@ -150,7 +171,7 @@ def test_a_browser_shows_the_page_whole_without_asking_for_anything(
         assert (
             opened.evaluate("document.querySelectorAll('article script, article img').length") == 0
         )
-        assert HOSTILE.strip() in opened.evaluate("document.querySelector('article').textContent")
+        assert HOSTILE.strip() in opened.evaluate("document.querySelector('#reviews').textContent")
         background = opened.evaluate("getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", background))) / 3
         assert (brightness > 128) == (scheme == "light")

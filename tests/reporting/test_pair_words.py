@@ -34,6 +34,14 @@ def test_a_p_value_is_held_against_the_level_only_after_its_correction() -> None
     assert "no difference is shown" in " ".join(describe_pairs([SURE, lost], 0.95))
 
 
+def test_baselines_among_themselves_need_no_sentence() -> None:
+    others = dataclasses.replace(UNSURE, first="majority", second="base")
+    text = " ".join(describe_pairs([UNSURE, others], 0.95))
+    assert "PEFT against TF-IDF: no difference" in text
+    assert "against Majority" not in text
+    assert "no difference is shown" in " ".join(describe_pairs([others], 0.95))
+
+
 def test_too_few_reviews_are_said_to_be_too_few() -> None:
     few = dataclasses.replace(UNSURE, detectable=None)
     assert "too few test reviews" in " ".join(describe_pairs([few], 0.95))

@@ -9,6 +9,7 @@ from peft_sentiment.records import PairComparison, Results, Scores
 from peft_sentiment.reporting import pictures
 from peft_sentiment.reporting.charts import Chart
 from peft_sentiment.reporting.console import name_model
+from peft_sentiment.reporting.highlights import HighlightedReview, highlight
 from peft_sentiment.reporting.numbers import (
     as_count,
     as_duration,
@@ -78,6 +79,8 @@ class Page:
     training: tuple[Chart, ...]
     training_words: str
     lengths: Chart | None
+    calibration_words: str
+    highlights: tuple[HighlightedReview, ...]
     examples: tuple[ExampleGroup, ...]
     settings: Mapping[str, Mapping[str, Any]]
     versions: tuple[tuple[str, str], ...]
@@ -105,6 +108,8 @@ def build_page(run: StoredRun) -> Page:
         training=tuple(chart for chart in training if chart),
         training_words=describe_training(results),
         lengths=pictures.draw_accuracy_by_length(run),
+        calibration_words=describe_calibration(results),
+        highlights=tuple(map(highlight, run.explanations)),
         examples=tuple(select_example_groups(run)),
         settings=results.settings,
         versions=tuple(list_versions(results)),
@@ -207,6 +212,22 @@ def describe_training(results: Results) -> str:
     )
 
 
+def describe_calibration(results: Results) -> str:
+    """Return a sentence on the temperature and what it gave, or nothing where none was fitted."""
+    record = results.calibration
+    if record is None:
+        return ""
+    before, after = record.before, record.after
+    return (
+        f"A temperature of {record.temperature:.2f}, fitted on "
+        f"{as_count(record.validation_reviews)} validation reviews, takes PEFT's expected "
+        f"calibration error from {before.expected_calibration_error:.3f} to "
+        f"{after.expected_calibration_error:.3f} (a perfectly calibrated model would have about "
+        f"{after.error_by_chance:.3f} on so many reviews) and its Brier score from "
+        f"{before.brier_score:.3f} to {after.brier_score:.3f}."
+    )
+
+
 def select_example_groups(run: StoredRun) -> Iterator[ExampleGroup]:
     """Yield the reviews that are worth reading, kind by kind."""
     models = run.predictions
@@ -218,7 +239,7 @@ def select_example_groups(run: StoredRun) -> Iterator[ExampleGroup]:
     groups = (
         (
             "Sure and wrong",
-            "The PEFT model's surest errors. Some are errors of the label.",
+            "The PEFT model's surest errors. Some may be errors of the label.",
             "wrong",
         ),
         ("Fixed", f"PEFT gets these right and {name} does not; the surest first.", "fixed"),

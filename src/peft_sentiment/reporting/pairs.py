@@ -54,11 +54,20 @@ def describe_pairs(pairs: Sequence[PairComparison], confidence_level: float) -> 
             f"chance of even one false alarm among them is at most "
             f"{100 * (1 - confidence_level):.3g} %."
         )
-    for pair in pairs:
+    for pair in _choose_described(pairs):
         if not is_shown(pair, confidence_level):
-            yield f"{name_pair(pair)}: no difference is shown, which is not to say they are equal."
-        if len(pairs) == 1 or not is_shown(pair, confidence_level):
+            yield (
+                f"{name_pair(pair)}: no difference is shown, which is not to say they are equal. "
+                f"{describe_detectable(pair)}"
+            )
+        elif len(pairs) == 1:
             yield describe_detectable(pair)
+
+
+def _choose_described(pairs: Sequence[PairComparison]) -> Sequence[PairComparison]:
+    """Return the pairs with the adapted model, whose maker asks about them; else all."""
+    with_peft = [pair for pair in pairs if "peft" in (pair.first, pair.second)]
+    return with_peft or pairs
 
 
 def describe_detectable(pair: PairComparison) -> str:

@@ -14,10 +14,12 @@ from peft_sentiment.records import (
     build_record,
     load_results,
 )
+from peft_sentiment.records.explanation import Explanation, ExplanationsRecord
 
 STEPS_FILE = "steps.jsonl"
 SETTINGS_FILE = "settings.toml"
 REPORT_FILE = "report.html"
+EXPLANATIONS_FILE = "explanations.json"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class StoredRun:
         reviews: the test reviews, or None where no predictions are stored.
         predictions: name of a model in the results -> its predictions, those that are stored.
         settings_toml: the settings as they can be given to a run.
+        explanations: of some test reviews, where the run has made any.
     """
 
     folder: Path
@@ -38,6 +41,7 @@ class StoredRun:
     reviews: Reviews | None
     predictions: dict[str, Predictions]
     settings_toml: str
+    explanations: tuple[Explanation, ...] = ()
 
 
 def load_run(folder: Path) -> StoredRun:
@@ -56,6 +60,7 @@ def load_run(folder: Path) -> StoredRun:
         reviews=next((reviews for reviews, _ in stored.values()), None),
         predictions={name: predictions for name, (_, predictions) in stored.items()},
         settings_toml=_read(folder / SETTINGS_FILE),
+        explanations=_load_explanations(folder / EXPLANATIONS_FILE),
     )
 
 
@@ -70,6 +75,17 @@ def _load_steps(path: Path) -> tuple[StepRecord, ...]:
         raise OutputError(
             f"{path}: not the steps that this version wrote ({error!r}). Run again."
         ) from error
+
+
+def _load_explanations(path: Path) -> tuple[Explanation, ...]:
+    text = _read(path)
+    try:
+        record = build_record(ExplanationsRecord, json.loads(text)) if text else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(
+            f"{path}: not the explanations that this version wrote ({error!r}). Run again."
+        ) from error
+    return () if record is None else tuple(record.explanations)
 
 
 def _read(path: Path) -> str:
