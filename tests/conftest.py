@@ -23,16 +23,9 @@ hypothesis.settings.load_profile("untimed")
 
 CACHE_FOLDER = pytest.StashKey[str]()
 
-# No test is timed: a busy machine would make it fail.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the session caches of its own, before anything is imported that reads their names."""
-    # A busy machine is not a failure.
-    hypothesis.settings.register_profile("untimed", deadline=None)
-    hypothesis.settings.load_profile("untimed")
     folder = tempfile.mkdtemp(prefix="peft-sentiment-tests-")
     config.stash[CACHE_FOLDER] = folder
     os.environ["HF_HOME"] = os.path.join(folder, "huggingface")
