@@ -34,6 +34,11 @@ from peft_sentiment.files import fingerprint_weights
 from peft_sentiment.model.last_layer import read_first_token_only
 from peft_sentiment.model.packaged import PACKAGED_MODELS, load_packaged_folder
 from peft_sentiment.model.quantization import build_loading_options
+from peft_sentiment.model.untrusted import (
+    require_names_inside,
+    require_small_config,
+    require_weights_for,
+)
 
 FILES_READ = ["config.json", "*.safetensors", "*.safetensors.index.json"]
 TOKENIZER_FILES_READ = [
@@ -96,6 +101,9 @@ def load_encoder(settings: ModelSettings, label_names: Sequence[str], seed: int)
     if Path(name).expanduser().is_dir():
         name = str(Path(name).expanduser().resolve())
     with _model_errors(name, folder), _quiet_transformers(), _seeded(seed):
+        require_names_inside(folder)
+        require_small_config(folder / "config.json")
+        head_dropout = read_head_dropout(folder)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         _set_labels(config, label_names)
         if not settings.body_dropout:
@@ -110,7 +118,7 @@ def load_encoder(settings: ModelSettings, label_names: Sequence[str], seed: int)
             output_loading_info=True,
             **build_loading_options(settings, config.model_type),
         )
-        set_head_dropout(model, read_head_dropout(folder))
+        set_head_dropout(model, head_dropout)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     new_modules = _find_new_modules(model, report, name)
     _require_same_vocabulary(model, tokenizer, name)
@@ -186,10 +194,14 @@ def read_head_dropout(folder: Path) -> dict[str, float]:
     """Return the dropout rates of the classification head as its architecture has them, by name.
 
     Each architecture has its own rule for them, so its model is asked, built without weights.
+
+    Raises:
+        ValueError: it would take far more weights than there are.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    require_weights_for(model, folder)
     return {
         name: module.p
         for name, module in model.named_modules()
@@ -327,7 +339,9 @@ def _model_errors(name: str, folder: Path) -> Iterator[None]:
         raise ModelError(
             f"{name}: the weights in {folder} are corrupt ({error}). Fetch the model again."
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError,
+    ) as error:  # fmt: skip
         first_line = str(error).strip().split("\n")[0].rstrip(".")
         raise ModelError(
             f"{name}: the model in {folder} can't be loaded ({first_line}). "

@@ -27,6 +27,7 @@ from peft_sentiment.model.metadata import (
     AdapterMetadata,
     load_metadata,
 )
+from peft_sentiment.model.untrusted import require_sizes_of_weights
 
 CARD_FILE = "README.md"
 SEEN_FILE = "seen_reviews.safetensors"
@@ -125,6 +126,8 @@ def load_adapter(
         model_revision=None if base_name else metadata.base_revision,
     )
     saved = _read_adapter_shapes(folder)
+    with _adapter_errors(folder):
+        require_sizes_of_weights(folder / "adapter_config.json", saved)
     encoder = load_encoder(base, metadata.label_names, metadata.head_seed)
     _require_same_base(folder, metadata, encoder)
     with _adapter_errors(folder), quiet_peft():
