@@ -38,6 +38,7 @@ SMALL_RUN = {
     "--eval-steps": 4,
     "--early-stopping-patience": 0,
     "--save-steps": 1,
+    "--baselines": "none",
 }
 """Flags of a run of 16 steps, which takes a few seconds on the packaged model."""
 

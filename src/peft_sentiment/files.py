@@ -19,6 +19,9 @@ from peft_sentiment.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
+MOST_CONFIG_BYTES = 16_000_000
+"""Of a JSON file that configures a model or an adapter; real ones have a few thousand."""
+
 _BLOCK_BYTES = 1 << 20
 _OS_ERROR_IN_WORDS = re.compile(r"(?:[^:]*: )*(.*) \(os error \d+\)")
 """How libraries written in Rust tell of a full disk, in exceptions that are no OSError."""
@@ -188,6 +191,17 @@ def compute_sha256(*paths: Path) -> str:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def require_small_config(path: Path) -> None:
+    """Check that a JSON file is of a size that configurations have.
+
+    Raises:
+        ValueError: it is larger.
+    """
+    size = path.stat().st_size
+    if size > MOST_CONFIG_BYTES:
+        raise ValueError(f"{path.name} has {size:,} bytes, and may have {MOST_CONFIG_BYTES:,}")
 
 
 def require_writable_folder(path: Path, flag: str) -> None:

@@ -131,11 +131,13 @@ def identify_training(settings: Settings, foundation: Foundation) -> TrainingIde
 
 
 def fingerprint_tokens(parts: Sequence[LabelledTokens]) -> str:
-    """Return a sha256 of token ids, lengths and labels."""
+    """Return a sha256 of token ids, lengths, labels and weights."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(json.dumps(part.label_names).encode())
         digest.update(part.targets.astype("<i8").tobytes())
+        if part.weights is not None:
+            digest.update(part.weights.astype("<f4").tobytes())
         digest.update(part.reviews.lengths.astype("<i4").tobytes())
         for ids in part.reviews.token_ids:
             digest.update(ids.astype("<i4").tobytes())

@@ -121,6 +121,16 @@ def test_nesting_without_end_is_refused(adapter: Path, base: Path) -> None:
         load_base(base)
 
 
+def test_a_setting_of_an_adapter_that_nobody_knows_is_refused(adapter: Path) -> None:
+    # peft would go on with the default of the one that is meant, and label other reviews.
+    def misspell(values: dict[str, Any]) -> None:
+        values["lora_alphb"] = values.pop("lora_alpha")
+
+    change_json(adapter / "adapter_config.json", misspell)
+    with pytest.raises(AdapterError, match="lora_alphb"):
+        SentimentClassifier.load(adapter)
+
+
 FILES = ("adapter_config.json", "adapter_model.safetensors", "peft_sentiment.json")
 
 

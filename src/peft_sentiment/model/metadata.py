@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from peft_sentiment.errors import AdapterError
+from peft_sentiment.files import require_small_config
 from peft_sentiment.records import build_record
 from peft_sentiment.records.calibration import Calibration
 
 METADATA_FILE = "peft_sentiment.json"
 FORMAT_VERSION = 1
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", METADATA_FILE)
+WEIGHTS_FILE, PICKLE_FILE = "adapter_model.safetensors", "adapter_model.bin"
+ADAPTER_FILES = ("adapter_config.json", WEIGHTS_FILE, METADATA_FILE)
 COMPANION_FILES = ("companion.json", "companion.safetensors")
 """What speaks beside the adapter, if anything: its words, and its numbers."""
 
@@ -61,18 +63,25 @@ def load_metadata(folder: Path) -> AdapterMetadata:
             f"{folder}: no such adapter folder. Train one with: peft-sentiment run, "
             "or name the folder that a training has written."
         )
+    if WEIGHTS_FILE in missing and (folder / PICKLE_FILE).is_file():
+        raise AdapterError(
+            f"{folder}: {PICKLE_FILE} is a pickle, which can run code and is not read. Convert it "
+            "where you trust it: load it with peft's PeftModel.from_pretrained and write it with "
+            f"save_pretrained, which makes {WEIGHTS_FILE} of it."
+        )
     if missing:
         raise AdapterError(
             f"{folder}: the adapter is not whole; it lacks {', '.join(missing)}. "
             "Copy the folder again with all its files, or train the adapter again."
         )
     try:
+        require_small_config(folder / METADATA_FILE)
         values = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
         values.setdefault("method", "lora")  # adapters of before there were others
         if values["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {values['format_version']}, needed is {FORMAT_VERSION}")
         metadata: AdapterMetadata = build_record(AdapterMetadata, values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AdapterError(
             f"{folder / METADATA_FILE}: not readable ({type(error).__name__}: {error}). "
             "Copy the folder again, or train the adapter again."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -131,6 +132,8 @@ def load_adapter(
     encoder = load_encoder(base, metadata.label_names, metadata.head_seed)
     _require_same_base(folder, metadata, encoder)
     with _adapter_errors(folder), quiet_peft():
+        # peft goes on with the default of a setting whose name it does not know: another model.
+        warnings.filterwarnings("error", "Unexpected keyword arguments", UserWarning)
         config = PeftConfig.from_pretrained(str(folder))
         prepare_base(encoder, config)
         # peft looks the base up by this name, on the hub if it is no folder here.
@@ -192,6 +195,7 @@ def _adapter_errors(folder: Path) -> Iterator[None]:
         yield
     except (
         SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
+        UserWarning,
     ) as error:  # fmt: skip
         first_line = str(error).strip().split("\n")[0].rstrip(".")
         raise AdapterError(

@@ -9,8 +9,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import nn
 
-MOST_CONFIG_BYTES = 16_000_000
-"""Of a JSON file that configures a model or an adapter; real ones have a few thousand."""
+from peft_sentiment.files import require_small_config
 
 SIZE_FIELDS = (
     "r", "init_r", "target_r", "rank_pattern", "num_virtual_tokens", "encoder_hidden_size",
@@ -20,17 +19,6 @@ SIZE_FIELDS = (
 
 SPARE_WEIGHTS = 50_000_000
 """Weights that a model may have beyond those in its files, for a head that is not trained yet."""
-
-
-def require_small_config(path: Path) -> None:
-    """Check that a JSON file is of a size that configurations have.
-
-    Raises:
-        ValueError: it is larger.
-    """
-    size = path.stat().st_size
-    if size > MOST_CONFIG_BYTES:
-        raise ValueError(f"{path.name} has {size:,} bytes, and may have {MOST_CONFIG_BYTES:,}")
 
 
 def require_sizes_of_weights(config: Path, shapes: Mapping[str, Sequence[int]]) -> None:
