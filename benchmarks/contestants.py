@@ -67,8 +67,8 @@ def train_ours(options: argparse.Namespace) -> Figures:
         bf16=False if options.fp32 else None, **LORA,
     )  # fmt: skip
     classifier.build_base(LABELS)
-    classifier.build_adapter()
     tokens = classifier.tokenize(reviews)
+    classifier.build_adapter(tokens)
     events = classifier.iterate_fit(tokens, None)
     steps = [event for event in events if isinstance(event, StepRecord)][warm_up:]
     seconds = sum(step.seconds for step in steps)
