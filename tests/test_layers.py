@@ -61,6 +61,7 @@ TORCH_FREE_MODULES = (
     "evaluation.faithfulness",
     "evaluation.storage",
     "reporting.calibration",
+    "model.metadata",
     "model.tokenizer_files",
     "reporting.explanation",
     "reporting.mistakes",

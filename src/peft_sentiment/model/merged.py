@@ -62,6 +62,7 @@ class Family:
         activation: name in config.json of the activation; gelu by default.
         embeddings: word, position and type embeddings, as far as there are any.
         head: the linear layers of the head, in order.
+        head_activation: what stands between the two.
     """
 
     layer: str
@@ -104,6 +105,8 @@ class MergedModel:
     """A base with its adapter merged, in float32.
 
     Attributes:
+        metadata: what was saved with the adapter besides.
+        family: how its architecture names its weights.
         weights: of the encoder, without the model type in front.
         head: of the classification head.
         config: of the base, as its config.json has it.
