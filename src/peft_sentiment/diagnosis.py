@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from peft_sentiment.config import TrainingSettings
+from peft_sentiment.config import PACKAGED_MODELS, TrainingSettings
 from peft_sentiment.errors import PeftSentimentError
 from peft_sentiment.inference.environment import read_versions
-from peft_sentiment.model.packaged import PACKAGED_MODELS, get_cache_folder, load_packaged_folder
+from peft_sentiment.model.packaged import get_cache_folder, load_packaged_folder
 from peft_sentiment.model.precision import (
     EncoderShape,
     choose_precision,

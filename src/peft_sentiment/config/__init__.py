@@ -19,6 +19,8 @@ from peft_sentiment.config.model import (
     METHODS,
     PACKAGED_BERT,
     PACKAGED_DISTILBERT,
+    PACKAGED_MEAN,
+    PACKAGED_MODELS,
     AdapterSettings,
     ModelSettings,
 )
@@ -38,6 +40,8 @@ __all__ = [
     "PACKAGED_BERT",
     "PACKAGED_DISTILBERT",
     "PACKAGED_IMDB",
+    "PACKAGED_MEAN",
+    "PACKAGED_MODELS",
     "PACKAGED_ROTTEN_TOMATOES",
     "SECTIONS",
     "USUAL_SIZES",

@@ -7,8 +7,11 @@ from typing import Any, Literal
 from peft_sentiment.config.requirements import require, require_known
 from peft_sentiment.errors import SettingsError
 
+PACKAGED_MEAN = "packaged/distilbert-minilm-l6-mean"
 PACKAGED_DISTILBERT = "packaged/distilbert-minilm-l6"
 PACKAGED_BERT = "packaged/minilm-l6"
+PACKAGED_MODELS = (PACKAGED_MEAN, PACKAGED_DISTILBERT, PACKAGED_BERT)
+"""Forms of the encoder that comes as a Python package, the default first."""
 
 # Not pissa_niter_16 and its like: they start from a decomposition by chance, which peft draws anew
 # when it loads the adapter, so that another model comes back than was saved.
@@ -34,10 +37,12 @@ _ADALORA_NAMES = ("lora_alpha", "lora_dropout")
 class ModelSettings:
     """Which pre-trained encoder is used, and where it runs."""
 
-    model_name_or_path: str = PACKAGED_DISTILBERT
-    """Encoder: packaged/distilbert-minilm-l6 (all-MiniLM-L6-v2 in DistilBERT's form),
-    packaged/minilm-l6 (the same as BERT), a local folder, or a name on the hub, such as
-    distilbert-base-uncased. Only safetensors are read, and no code of a repository is run."""
+    model_name_or_path: str = PACKAGED_MEAN
+    """Encoder: packaged/distilbert-minilm-l6-mean (all-MiniLM-L6-v2 in DistilBERT's form, with the
+    mean over the tokens, for which it was trained, as a seventh layer),
+    packaged/distilbert-minilm-l6 (without that layer), packaged/minilm-l6 (as a BERT), a local
+    folder, or a name on the hub, such as distilbert-base-uncased. Only safetensors are read, and no
+    code of a repository is run."""
 
     model_revision: str | None = None
     """Branch, tag or commit of a model on the hub."""

@@ -28,11 +28,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from peft_sentiment.config import ModelSettings
+from peft_sentiment.config import PACKAGED_MODELS, ModelSettings
 from peft_sentiment.errors import HubError, ModelError, SettingsError
 from peft_sentiment.files import fingerprint_weights, require_small_config
 from peft_sentiment.model.last_layer import read_first_token_only
-from peft_sentiment.model.packaged import PACKAGED_MODELS, load_packaged_folder
+from peft_sentiment.model.packaged import load_packaged_folder
 from peft_sentiment.model.quantization import build_loading_options
 from peft_sentiment.model.untrusted import (
     require_names_inside,

