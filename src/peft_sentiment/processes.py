@@ -209,8 +209,9 @@ def _join(device: str) -> Processes:
                 "Launch without it."
             )
     import torch
-    from accelerate.state import PartialState
+    from accelerate.state import AcceleratorState, PartialState
 
+    AcceleratorState._reset_state(reset_partial_state=True)  # of a training alone, before
     is_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     with _losses_told():
         state = PartialState(cpu=is_cpu)
