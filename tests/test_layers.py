@@ -15,7 +15,7 @@ FOLDER = Path(peft_sentiment.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("config", "records", "files", "interruptions"),
+    ("config", "records", "files", "interruptions", "processes"),
     ("data", "model"),
     ("evaluation",),
     ("training",),
@@ -44,6 +44,7 @@ TORCH_FREE_MODULES = (
     "errors",
     "files",
     "interruptions",
+    "processes",
     "data.files",
     "data.inspection",
     "data.sources",

@@ -11,6 +11,7 @@
     |-- CheckpointError         a checkpoint that is damaged, or of another run
     |-- DeviceMemoryError       memory ran out
     |-- DivergenceError         the loss is no number any more
+    |-- ProcessError            one of several processes that work together has ended
     `-- InterruptionError       Ctrl-C (exit code 130) or SIGTERM (143) during training
 
 A message says where, what was found, what is needed and what to do. `cli.main` alone turns an
@@ -77,6 +78,12 @@ class DivergenceError(PeftSentimentError):
         super().__init__(message)
         self.step = step
         self.reviews = reviews
+
+
+class ProcessError(PeftSentimentError):
+    """One of the processes that do a command together has ended, or can't be reached."""
+
+    exit_code = 1
 
 
 class InterruptionError(PeftSentimentError):

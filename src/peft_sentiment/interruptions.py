@@ -30,8 +30,11 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """What a program that was stopped by it returns, as shells have it."""
-        return 128 + self.signal
+        """What a program that was stopped by it returns, as shells have it.
+
+        Where the signal has come to another process of the same command, that of SIGTERM.
+        """
+        return 128 + (self.signal or signal.SIGTERM)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from peft_sentiment.interruptions import signals_put_off
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.model.saved_adapters import require_replaceable
+from peft_sentiment.processes import get_processes, working_alone
 from peft_sentiment.records import (
     SCHEMA_VERSION,
     DataRecord,
@@ -53,6 +54,7 @@ from peft_sentiment.reporting.console import (
     show_heading,
     show_parameters,
     show_passes,
+    show_processes,
     show_scores,
     show_training,
     show_validation,
@@ -124,20 +126,29 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
-    require_outputs(settings)
+    get_processes().agree(lambda: require_outputs(settings))
     with outputs_locked(settings), open_trackers(settings) as trackers:
         run = Run(settings, console, trackers)
         foundation, results = run_parts(run, resume)
+        if not get_processes().is_main:
+            return results
         remove_unfinished(settings)
+    with working_alone():
+        show_outcome(run, foundation, results)
+    return results
+
+
+def show_outcome(run: Run, foundation: Foundation, results: Results) -> None:
+    """Show the comparison, where everything is stored, and what the model says of some reviews."""
+    console = run.console
     show_heading(console, 3, "Performance comparison")
     show_results(run, results)
     show_heading(console, 4, "Demonstration")
     show_samples(console, foundation.classifier)
     if console.is_terminal and sys.stdin.isatty():
         ask_for_reviews(console, foundation.classifier)
-    report = Path(settings.output.output_dir) / REPORT_FILE
+    report = Path(run.settings.output.output_dir) / REPORT_FILE
     console.print(f"Report: {report}", markup=False, highlight=False, soft_wrap=True)
-    return results
 
 
 def run_parts(run: Run, resume: bool) -> tuple[Foundation, Results]:
@@ -155,9 +166,11 @@ def run_parts(run: Run, resume: bool) -> tuple[Foundation, Results]:
         results = compare_models(run, foundation, training, predictions)
         for name, scores in results.models.items():
             run.trackers.log_scores(name, scores, training.record.steps)
-        store_run(settings, foundation, training, predictions, results)
-        write_report(Path(settings.output.output_dir))
-        write_model_card(Path(settings.output.adapter_dir), results)
+        if get_processes().is_main:
+            with working_alone():
+                store_run(settings, foundation, training, predictions, results)
+            write_report(Path(settings.output.output_dir))
+            write_model_card(Path(settings.output.adapter_dir), results)
     return foundation, results
 
 
@@ -172,7 +185,7 @@ def run_training(settings: Settings, console: Console, resume: bool = False) -> 
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
-    require_outputs(settings)
+    get_processes().agree(lambda: require_outputs(settings))
     with outputs_locked(settings), open_trackers(settings) as trackers:
         run = Run(settings, console, trackers)
         foundation = load_foundation(run)
@@ -180,6 +193,8 @@ def run_training(settings: Settings, console: Console, resume: bool = False) -> 
         with told_how_to_go_on(saver):
             training = train_adapter(run, foundation, saver)
             score_adapter(run, foundation)
+            if not get_processes().is_main:
+                return
             store_training(settings, foundation, training)
         remove_unfinished(settings)
     console.print(f"Adapter: {settings.output.adapter_dir}", markup=False, highlight=False)
@@ -283,6 +298,7 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
     parameters = count_parameters(classifier.build_adapter(foundation.train))
     show_parameters(run.console, parameters)
     show_passes(run.console, settings.training, len(foundation.train))
+    show_processes(run.console, get_processes().count, saver.identity.processes, settings.training)
     show_cache(run.console, classifier.plan_cache_bytes(foundation.train))
     events: list[Event] = list(saver.start.events) if saver.start else []
     with (
@@ -298,7 +314,7 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
                 progress.update(event)
             else:
                 show_validation(run.console, event)
-    if stop:
+    if stop or saver.is_stopped:
         raise save_interrupted(settings, classifier, events, stop)
     record = summarize_training(events, settings.training.load_best_model_at_end)
     show_training(run.console, record)

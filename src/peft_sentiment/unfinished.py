@@ -1,5 +1,6 @@
 """Runs that were stopped: found again, offered, gone on from; and what a stop leaves behind."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -19,6 +20,7 @@ from peft_sentiment.files import locked, write_text
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.interruptions import StopRequest, Termination
 from peft_sentiment.model.precision import Precision
+from peft_sentiment.processes import get_processes
 from peft_sentiment.records import Environment, Reviews
 from peft_sentiment.reporting.unfinished import ask_to_resume, show_note
 from peft_sentiment.training.checkpoints import Checkpoint, Event
@@ -38,11 +40,14 @@ GO_ON = "The same command with --resume goes on from there"
 
 @contextmanager
 def outputs_locked(settings: Settings) -> Iterator[None]:
-    """Have the folders of a run to oneself.
+    """Have the folders of a run to oneself, or to the processes that do it together.
 
     Raises:
         OutputError: another run is at work in one of them.
     """
+    if not get_processes().is_main:
+        yield
+        return
     output, adapter = Path(settings.output.output_dir), Path(settings.output.adapter_dir).resolve()
     with ExitStack() as stack:
         stack.enter_context(locked(output, output / ".lock", "--output-dir"))
@@ -98,10 +103,12 @@ def open_checkpoints(
         CheckpointError: the unfinished run that is to be resumed has other settings.
     """
     identity = identify_training(make_paths_absolute(settings), foundation)
-    start = find_start(settings, console, identity, resume)
+    start = get_processes().agree(lambda: find_start(settings, console, identity, resume))
     classifier = foundation.classifier
     if start is not None:
-        classifier.precision_ = take_over_precision(classifier.precision_, start.identity)
+        then = start.identity
+        classifier.precision_ = take_over_precision(classifier.precision_, then)
+        identity = dataclasses.replace(identity, precision=then.precision, processes=then.processes)
     folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER
     return CheckpointSaver(folder, settings.output, identity, start)
 
@@ -127,6 +134,7 @@ def identify_training(settings: Settings, foundation: Foundation) -> TrainingIde
             "threads": environment.threads,
             **{f"version of {name}": text for name, text in environment.versions.items()},
         },
+        processes=get_processes().count,
     )
 
 
@@ -233,7 +241,8 @@ def save_interrupted(
     """Save the adapter as it stands, away from the last finished run, and say where."""
     step = max(event.step for event in events)
     folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER / INTERRUPTED_FOLDER
-    classifier.save(folder)
+    if get_processes().is_main:
+        classifier.save(folder)
     return InterruptionError(
         f"Stopped after step {step}. {GO_ON}. The adapter as it stands is saved in {folder}; try "
         f"it with: peft-sentiment demo {folder}. Earlier results are unchanged.",
@@ -259,7 +268,8 @@ def diverged_reviews_listed(
             json.dumps({"step": error.step, "text": text, "label": label})
             for text, label in zip(chosen.texts, chosen.labels, strict=True)
         )
-        write_text(path, "".join(f"{row}\n" for row in rows))
+        if get_processes().is_main:
+            write_text(path, "".join(f"{row}\n" for row in rows))
         kept = f" The last good checkpoint is {saver.newest}." if saver.newest else ""
         raise DivergenceError(
             f"{error} The {len(chosen)} reviews of that step are listed in {path}.{kept} Earlier "

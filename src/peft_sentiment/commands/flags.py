@@ -148,8 +148,8 @@ def _describe_value(item: SettingField) -> str:
     return "NAME=VALUE" if item.kind_is_table else "|".join(words)
 
 
-def build_console() -> "Console":
-    """Return the console that everything is shown on."""
+def build_console(is_quiet: bool = False) -> "Console":
+    """Return the console that everything is shown on; a quiet one shows nothing."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, quiet=is_quiet)

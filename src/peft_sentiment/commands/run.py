@@ -11,6 +11,7 @@ from peft_sentiment.config import (
     list_setting_fields,
     load_settings,
 )
+from peft_sentiment.processes import is_restarted, joined_processes
 
 
 def add_run(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
@@ -69,7 +70,9 @@ def run_all(parsed: argparse.Namespace) -> None:
     if settings := load_run_settings(parsed):
         from peft_sentiment.pipeline import run_pipeline
 
-        run_pipeline(settings, build_console(), parsed.resume)
+        with joined_processes(settings.model.device) as processes:
+            console = build_console(is_quiet=not processes.is_main)
+            run_pipeline(settings, console, parsed.resume or is_restarted())
 
 
 def run_training(parsed: argparse.Namespace) -> None:
@@ -77,4 +80,6 @@ def run_training(parsed: argparse.Namespace) -> None:
     if settings := load_run_settings(parsed):
         from peft_sentiment import pipeline
 
-        pipeline.run_training(settings, build_console(), parsed.resume)
+        with joined_processes(settings.model.device) as processes:
+            console = build_console(is_quiet=not processes.is_main)
+            pipeline.run_training(settings, console, parsed.resume or is_restarted())

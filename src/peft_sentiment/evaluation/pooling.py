@@ -14,6 +14,7 @@ from torch import nn
 from peft_sentiment.data.batching import TokenizedReviews, iterate_scoring_batches, pad_batch
 from peft_sentiment.evaluation.packed_scoring import MOST_TOKENS
 from peft_sentiment.evaluation.prediction import evaluation_mode
+from peft_sentiment.evaluation.shares import score_shares
 from peft_sentiment.model.attention import group_by_length
 from peft_sentiment.model.last_layer import reading_every_token
 from peft_sentiment.model.linear import Tape
@@ -37,6 +38,8 @@ def pool_reviews(
 ) -> NDArray[np.float32]:
     """Return (N, D) means over each review's tokens; the model's mode is left as it was.
 
+    Several processes pool a share each, and all return the means of all reviews.
+
     Args:
         model: a sequence-classification model; its head is not used.
         reviews: N reviews.
@@ -44,15 +47,15 @@ def pool_reviews(
         batch_size: reviews in memory at once.
         precision: device and dtype.
     """
-    batches: list[PooledBatch] = []
-    with evaluation_mode(model):
+    width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def pool(part: TokenizedReviews) -> Iterator[PooledBatch]:
         if precision.device.type == "cpu" and can_score_packed(model):
-            batches += _iterate_packed(model, reviews, batch_size, precision)
-        else:
-            batches += _iterate_padded(model, reviews, pad_id, batch_size, precision)
-    places = np.concatenate([batch for batch, _ in batches])
-    means = np.concatenate([of_batch for _, of_batch in batches])
-    return means[np.argsort(places)]
+            return _iterate_packed(model, part, batch_size, precision)
+        return _iterate_padded(model, part, pad_id, batch_size, precision)
+
+    with evaluation_mode(model):
+        return score_shares(reviews, width, pool)
 
 
 def _iterate_packed(

@@ -19,6 +19,7 @@ from peft_sentiment.data.batching import (
 )
 from peft_sentiment.evaluation.packed_scoring import BatchLogits, score_packed
 from peft_sentiment.evaluation.probabilities import compute_probabilities
+from peft_sentiment.evaluation.shares import score_shares
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.model.readers import build_packed_model, can_score_packed
 from peft_sentiment.records import Predictions
@@ -82,17 +83,19 @@ def predict_logits(
     batch_size: int,
     precision: Precision,
 ) -> NDArray[np.float32]:
-    """Return (N, C) logits in the reviews' order; the model's mode is left as it was."""
+    """Return (N, C) logits in the reviews' order; the model's mode is left as it was.
+
+    Several processes score a share each, and all return the logits of all reviews.
+    """
     labels = int(model.config.num_labels)  # type: ignore[union-attr, arg-type]
-    logits = np.zeros((len(reviews), labels), np.float32)
-    with evaluation_mode(model):
+
+    def score(part: TokenizedReviews) -> Iterator[BatchLogits]:
         if precision.device.type == "cpu" and can_score_packed(model):
-            batches = iterate_packed_logits(model, reviews, batch_size, precision)
-        else:
-            batches = iterate_padded_logits(model, reviews, pad_id, batch_size, precision)
-        for batch, of_batch in batches:
-            logits[batch] = of_batch
-    return logits
+            return iterate_packed_logits(model, part, batch_size, precision)
+        return iterate_padded_logits(model, part, pad_id, batch_size, precision)
+
+    with evaluation_mode(model):
+        return score_shares(reviews, labels, score)
 
 
 def iterate_packed_logits(

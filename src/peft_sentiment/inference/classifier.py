@@ -49,6 +49,7 @@ from peft_sentiment.model.precision import (
     pick_device,
 )
 from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
+from peft_sentiment.processes import get_processes
 from peft_sentiment.records import Predictions, Reviews
 from peft_sentiment.records.calibration import Calibration
 from peft_sentiment.records.explanation import Explanation
@@ -169,7 +170,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_: NDArray[Any] = np.asarray(classes)
         self.encoder_: Encoder = encoder
         shape = get_encoder_shape(encoder.model.config)
-        self.precision_: Precision = choose_precision(device, settings.training, shape)
+        # Measured, it could come out differently in each of several processes.
+        self.precision_: Precision = get_processes().agree(
+            lambda: choose_precision(device, settings.training, shape)
+        )
         extra = count_virtual_tokens(settings.adapter)
         require_length_fits(encoder, settings.data.max_length + extra)
         self.model_: nn.Module = nn.Module.to(encoder.model, device)
@@ -268,10 +272,11 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             precision=self.precision_,
             pad_id=int(self.encoder_.tokenizer.pad_token_id),
             learning_rate_ratios=get_learning_rate_ratios(settings.adapter),
+            began_with=None if saver is None else saver.identity.processes,
         )
         with memory_advice(settings):
             yield from fit_adapter(run, validation, saver)
-            is_stopped = saver is not None and saver.is_stopping()
+            is_stopped = saver is not None and saver.is_stopped
             if validation is not None and len(validation) and not is_stopped:
                 self._learn_from_validation(validation)
 

@@ -137,6 +137,16 @@ def show_passes(console: Console, settings: TrainingSettings, reviews: int) -> N
     say(console, f"Passes   {passes:g} over {as_count(reviews)} reviews{origin}")
 
 
+def show_processes(
+    console: Console, processes: int, began_with: int, settings: TrainingSettings
+) -> None:
+    """Show how many processes train together, if there are several or have been."""
+    reviews = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    if processes > 1 or began_with > 1:
+        origin = "" if processes == began_with else f", as it began with {began_with}"
+        say(console, f"Processes {processes}, {reviews * began_with} reviews a step{origin}")
+
+
 def show_cache(console: Console, size: int) -> None:
     """Show how many bytes of frozen lower layers' output will be kept on disk, if any."""
     if size:

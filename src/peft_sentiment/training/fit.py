@@ -60,8 +60,12 @@ def fit_adapter(
             if validation is not None and fit.is_validation_due(validation):
                 yield fit.note(fit.best.offer(validate(run, validation, step)))
             if saver is not None:
-                saver.offer(step.step, fit.is_finished, lambda: fit.capture(saver.identity))
-            if fit.is_finished or (saver is not None and saver.is_stopping()):
+                # All stop after the same step, whichever has been asked to.
+                saver.is_stopped = run.processes.any(saver.is_stopping())
+                is_last = fit.is_finished or saver.is_stopped
+                if run.processes.is_main:
+                    saver.offer(step.step, is_last, lambda: fit.capture(saver.identity))
+            if fit.is_finished or (saver is not None and saver.is_stopped):
                 break
     if fit.is_finished and run.settings.load_best_model_at_end:
         fit.best.restore()

@@ -6,7 +6,7 @@ Shapes: B reviews of a batch, N tokens of them, T tokens of the longest, D width
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,10 @@ from peft_sentiment.model.precision import Precision
 from peft_sentiment.model.readers import build_packed_model, can_train_packed
 from peft_sentiment.model.streams import count_streams, map_streams
 from peft_sentiment.model.workspace import Workspace
+from peft_sentiment.processes import Processes
 from peft_sentiment.training.lower_layers import LowerLayersCache
+
+Job = TypeVar("Job")
 
 
 class GradientSource(Protocol):
@@ -52,6 +55,7 @@ class PaddedGradients:
         model: as Accelerate has prepared it.
         label_weights: (C,).
         pad_id: token that fills up short reviews.
+        processes: at work; each computes its share of a step.
     """
 
     model: nn.Module
@@ -61,14 +65,15 @@ class PaddedGradients:
     accelerator: Accelerator
     label_weights: torch.Tensor
     pad_id: int
+    processes: Processes
 
     def compute(self, chosen: NDArray[np.int64], step: int) -> float:
         """Return the loss of a step, as `GradientSource` has it."""
         # Summed and divided by the whole step's weight, every review counts the same,
         # however the step is divided into batches.
         total = weigh_reviews(self.train, self.label_weights, chosen).sum()
-        loss = 0.0
-        for batch in split_batches(chosen, self.settings.per_device_train_batch_size):
+        own, loss = chosen[self.processes.rank :: self.processes.count], 0.0
+        for batch in split_batches(own, self.settings.per_device_train_batch_size):
             batch_loss = self._compute_loss(batch) / total
             self.accelerator.backward(batch_loss)
             loss += float(batch_loss.detach())
@@ -102,6 +107,7 @@ class PackedGradients:
         label_weights: (C,).
         streams: batches computed at once.
         cache: of what the layers below the first adapter say, if it is kept.
+        processes: at work; each computes its share of a step's batches.
     """
 
     packed: PackedModel
@@ -110,6 +116,7 @@ class PackedGradients:
     label_weights: torch.Tensor
     streams: int
     cache: LowerLayersCache | None
+    processes: Processes
 
     def compute(self, chosen: NDArray[np.int64], step: int) -> float:
         """Return the loss of a step, as `GradientSource` has it."""
@@ -117,9 +124,10 @@ class PackedGradients:
         seeds = np.random.SeedSequence([self.settings.seed, step])
         batches = self._divide(chosen)
         jobs = zip(batches, seeds.generate_state(len(batches), np.uint64).tolist(), strict=True)
+        own = self._take_share([*jobs])
         loss = 0.0
         for batch_loss, gradients in map_streams(
-            lambda job, workspace: self._compute_batch(*job, total, workspace), jobs, self.streams
+            lambda job, workspace: self._compute_batch(*job, total, workspace), own, self.streams
         ):
             loss += batch_loss
             for weight, gradient in gradients.items():
@@ -134,7 +142,7 @@ class PackedGradients:
         """
         if self.cache is None or self.cache.knows(chosen):
             return
-        batches = self._divide(chosen)
+        batches = self._take_share(self._divide(chosen))
         for _ in map_streams(self._recall_batch, batches, self.streams):
             pass
 
@@ -143,14 +151,20 @@ class PackedGradients:
         self._run_lower_layers(batch, reviews, workspace)
 
     def _divide(self, chosen: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return a step's reviews in batches, one or more for each stream."""
+        """Return a step's reviews in batches, one or more for each stream of each process.
+
+        So two processes of one stream compute the same batches as one process of two streams.
+        """
         return balance_batches(
             chosen,
             self.train.reviews.lengths,
-            self.streams,
+            self.streams * self.processes.count,
             max(1, self.settings.max_tokens_per_batch // self.streams),
             max(1, self.settings.per_device_train_batch_size // self.streams),
         )
+
+    def _take_share(self, of_all: list[Job]) -> list[Job]:
+        return of_all[self.processes.rank :: self.processes.count]
 
     def _compute_batch(
         self, batch: NDArray[np.int64], seed: int, total: torch.Tensor, workspace: Workspace
@@ -213,6 +227,7 @@ def build_packed_gradients(
     precision: Precision,
     label_weights: torch.Tensor,
     stack: ExitStack,
+    processes: Processes,
 ) -> PackedGradients:
     """Return the fast path of a model that `can_use_packed`.
 
@@ -223,17 +238,21 @@ def build_packed_gradients(
         precision: dtype and forms of attention.
         label_weights: (C,).
         stack: closes the file of the lower layers in the end.
+        processes: at work.
     """
     packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
     cache = None
-    if count_cache_bytes(packed, train, settings):
+    # Processes on several machines have no file in common.
+    if processes.share_memory and count_cache_bytes(packed, train, settings):
         width = model.config.hidden_size  # type: ignore[union-attr]
         lengths = train.reviews.lengths
-        cache = stack.enter_context(LowerLayersCache(lengths, int(width), precision.dtype))  # type: ignore[arg-type]
+        cache = stack.enter_context(
+            LowerLayersCache(lengths, int(width), precision.dtype, processes)  # type: ignore[arg-type]
+        )
     # Modules of peft's own are not written for several threads at once.
     is_ours = all(_is_ours(part) for layer in packed.layers for part in layer.projections)
     streams = count_streams() if is_ours else 1
-    return PackedGradients(packed, train, settings, label_weights, streams, cache)
+    return PackedGradients(packed, train, settings, label_weights, streams, cache, processes)
 
 
 def count_cache_bytes(

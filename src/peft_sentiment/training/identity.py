@@ -31,6 +31,7 @@ class TrainingIdentity:
         base_sha256: of the base's weights.
         precision: dtype and forms of attention, which a continued training takes over.
         environment: name -> value, of what changes no more than the last bits of the outcome.
+        processes: for which the steps are laid out, which a continued training takes over.
     """
 
     settings: dict[str, dict[str, Any]]
@@ -38,6 +39,7 @@ class TrainingIdentity:
     base_sha256: str
     precision: dict[str, Any]
     environment: dict[str, Any]
+    processes: int = 1
 
     @property
     def sha256(self) -> str:
@@ -77,7 +79,8 @@ def list_differences(then: TrainingIdentity, now: TrainingIdentity) -> list[str]
 
 def list_shifts(then: TrainingIdentity, now: TrainingIdentity) -> list[str]:
     """Return, in words, what may change the last bits of a training that is continued."""
-    before, after = then.environment, now.environment
+    before = {**then.environment, "processes": then.processes}
+    after = {**now.environment, "processes": now.processes}
     return [
         f"{name} was {_show(before, name)} and is {_show(after, name)}"
         for name in sorted(before | after)

@@ -26,7 +26,9 @@ from peft_sentiment.config import TrainingSettings
 from peft_sentiment.data.batching import LabelledTokens, iterate_training_steps
 from peft_sentiment.errors import DivergenceError, SettingsError
 from peft_sentiment.model.precision import Precision
+from peft_sentiment.processes import Processes, get_processes
 from peft_sentiment.records import StepRecord
+from peft_sentiment.training.exchange import SharedGradients
 from peft_sentiment.training.gradients import (
     GradientSource,
     PaddedGradients,
@@ -53,6 +55,9 @@ class TrainingRun:
         pad_id: token that fills up short reviews.
         clock: seconds, for the records.
         learning_rate_ratios: part of a weight's name -> factor of its learning rate.
+        processes: at work, all with the same model and reviews; each has a share of every step.
+        began_with: number of processes for which the steps are laid out, as a training that is
+            resumed by more or fewer keeps its steps; by default that of `processes`.
     """
 
     model: nn.Module
@@ -62,12 +67,16 @@ class TrainingRun:
     pad_id: int
     clock: Callable[[], float] = time.perf_counter
     learning_rate_ratios: Mapping[str, float] = field(default_factory=dict)
+    processes: Processes = field(default_factory=get_processes)
+    began_with: int | None = None
 
     @property
     def reviews_per_step(self) -> int:
-        """Reviews that one optimizer step sees."""
-        settings = self.settings
-        return settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        """Reviews that one optimizer step sees, over all processes."""
+        settings, began_with = self.settings, self.began_with or self.processes.count
+        return (
+            settings.per_device_train_batch_size * settings.gradient_accumulation_steps * began_with
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -192,11 +201,13 @@ def prepared_training(
         prepared_by_accelerate(run) as (accelerator, model),
         gradient_source(run, accelerator, model, label_weights) as source,
     ):
+        run.processes.align(list_trained(run.model))
         state.scaler = accelerator.scaler
         if state.scaler is not None and state.scaler_state is not None:
             state.scaler.load_state_dict(dict(state.scaler_state))
         for chosen in itertools.islice(plan_steps(run), state.step):
             source.recall(chosen)
+            run.processes.wait()
         if state.random_states is not None:
             restore_random_states(state.random_states)
         yield accelerator, model, source
@@ -254,15 +265,21 @@ def gradient_source(
         label_weights: (C,).
     """
     settings, precision = run.settings, run.precision
+    processes, train = run.processes, run.train
     with ExitStack() as stack:
+        source: GradientSource
         if can_use_packed(run.model, settings, precision):
-            yield build_packed_gradients(
-                run.model, run.train, settings, precision, label_weights, stack
+            source = build_packed_gradients(
+                run.model, train, settings, precision, label_weights, stack, processes
             )
-            return
-        yield PaddedGradients(
-            model, run.train, settings, precision.device, accelerator, label_weights, run.pad_id
-        )
+        else:
+            source = PaddedGradients(
+                model, train, settings, precision.device, accelerator, label_weights, run.pad_id,
+                processes,
+            )  # fmt: skip
+        if processes.count > 1:
+            source = SharedGradients(source, list_trained(run.model), settings.seed, processes)
+        yield source
 
 
 def plan_steps(run: TrainingRun) -> Iterator[NDArray[np.int64]]:
@@ -301,7 +318,11 @@ def prepared_by_accelerate(run: TrainingRun) -> Iterator[tuple[Accelerator, nn.M
         device_placement=False,
     )
     with gradient_checkpointing(run.model, run.settings.gradient_checkpointing):
-        model = accelerator.prepare_model(run.model, device_placement=False)
+        # Several processes exchange their gradients once a step, by `SharedGradients`; Accelerate's
+        # own way, at every batch, would wait for ever where one has a batch less than another.
+        model = accelerator.prepare_model(
+            run.model, device_placement=False, evaluation_mode=run.processes.count > 1
+        )
         try:
             yield accelerator, model
         finally:

@@ -1,14 +1,16 @@
 """What the layers below the first adapter say of each review, kept on disk from pass to pass.
 
 They are frozen and drop nothing, so they say the same every time. The file lies in the user's cache
-without a name: it is gone with the process, however that ends.
+without a name: it is gone with the process, however that ends. Several processes on one machine
+have one file in common.
 
 Shapes: N tokens of a batch, rounded up, D width.
 """
 
 import tempfile
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 import torch
@@ -16,40 +18,40 @@ from numpy.typing import NDArray
 
 from peft_sentiment.errors import OutputError
 from peft_sentiment.model.packaged import get_cache_folder
+from peft_sentiment.processes import Processes
+
+ALONE = Processes()
 
 
 class LowerLayersCache:
     """The hidden states of all reviews at one layer; a `with` block, which frees the disk."""
 
-    def __init__(self, lengths: NDArray[np.int32], width: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        lengths: NDArray[np.int32],
+        width: int,
+        dtype: torch.dtype,
+        processes: Processes = ALONE,
+    ) -> None:
         """Make room on disk.
 
         Args:
             lengths: tokens of each review.
             width: D.
             dtype: of the hidden states, of 16 or 32 bits.
+            processes: that use the file, all on one machine.
 
         Raises:
             OutputError: there is no room.
         """
-        folder = get_cache_folder()
         self._ends = np.cumsum(lengths, dtype=np.int64)
         self._starts = self._ends - lengths
-        self._is_known = np.zeros(len(lengths), np.bool_)
         self._dtype = dtype
-        stored = np.uint16 if dtype.itemsize == 2 else np.float32
-        size = int(self._ends[-1]) * width * dtype.itemsize
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
-            self._file.truncate(size)
-            self._states = np.memmap(self._file, stored, "r+", shape=(int(self._ends[-1]), width))
-        except OSError as error:
-            raise OutputError(
-                f"{folder}: no room for {size / 1e9:.1f} GB of the lower layers' output "
-                f"({error.strerror}). Free the disk, name another folder with "
-                "PEFT_SENTIMENT_CACHE, or set --lower-layers-cache-gb 0."
-            ) from error
+        rows, stored = int(self._ends[-1]), np.uint16 if dtype.itemsize == 2 else np.float32
+        size = rows * width * dtype.itemsize
+        self._file = _open_file(size + len(lengths), processes)
+        self._states = np.memmap(self._file, stored, "r+", shape=(rows, width))
+        self._is_known = np.memmap(self._file, np.bool_, "r+", size, shape=(len(lengths),))
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +62,7 @@ class LowerLayersCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        del self._states
+        del self._states, self._is_known
         self._file.close()
 
     def knows(self, places: NDArray[np.int64]) -> bool:
@@ -91,3 +93,41 @@ class LowerLayersCache:
             start, end = end, end + int(self._ends[place] - self._starts[place])
             self._states[self._starts[place] : self._ends[place]] = states[start:end]
         self._is_known[batch] = True
+
+
+def _open_file(size: int, processes: Processes) -> IO[bytes]:
+    """Return a file of so many zeros without a name, the same one in every process."""
+    if processes.count == 1:
+        return _make_file(size, is_named=False)
+    made: list[IO[bytes]] = []
+
+    def make() -> str:
+        made.append(_make_file(size, is_named=True))
+        return str(made[0].name)
+
+    path = Path(processes.agree(make))
+    try:
+        file = made[0] if made else path.open("r+b")
+        processes.wait()
+    finally:
+        if processes.is_main:
+            path.unlink()
+    return file
+
+
+def _make_file(size: int, *, is_named: bool) -> IO[bytes]:
+    folder = get_cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_named:
+            file: IO[bytes] = tempfile.NamedTemporaryFile(dir=folder, delete=False)  # noqa: SIM115
+        else:
+            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        file.truncate(size)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: no room for {size / 1e9:.1f} GB of the lower layers' output "
+            f"({error.strerror}). Free the disk, name another folder with "
+            "PEFT_SENTIMENT_CACHE, or set --lower-layers-cache-gb 0."
+        ) from error
+    return file

@@ -32,7 +32,8 @@ class CheckpointSaver:
         settings: how often to write one, and how many to keep.
         identity: which training it is.
         start: the checkpoint it goes on from.
-        is_stopping: tells whether the training is to stop after the present step.
+        is_stopping: tells whether this process is asked to stop after the present step.
+        is_stopped: whether the training has stopped because a process was asked to.
         clock: seconds that no one can set back.
         seconds: spent on writing so far.
         written: checkpoints so far.
@@ -44,6 +45,7 @@ class CheckpointSaver:
     start: Checkpoint | None = None
     is_stopping: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
+    is_stopped: bool = False
     seconds: float = 0.0
     written: int = 0
     _own: list[Path] = field(default_factory=list)

@@ -13,6 +13,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from peft_sentiment.config import Settings
 from peft_sentiment.errors import SettingsError
+from peft_sentiment.processes import get_processes
 from peft_sentiment.records import Scores, StepRecord, ValidationRecord
 
 PROJECT = "peft-sentiment"
@@ -63,7 +64,7 @@ def open_trackers(settings: Settings) -> Iterator[Trackers]:
     Raises:
         SettingsError: the package of a tracker is not installed.
     """
-    names = settings.training.report_to
+    names = settings.training.report_to if get_processes().is_main else ()
     require_packages(names)
     folder = Path(settings.output.output_dir).resolve()
     with ExitStack() as stack:
