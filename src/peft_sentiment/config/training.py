@@ -9,6 +9,9 @@ from peft_sentiment.errors import SettingsError
 MOST_EPOCHS = 30
 """Most passes over the training reviews that are chosen by their number."""
 
+SHORTEST_CROP = 8
+"""Fewest tokens of a stretch that says anything: a few words between the special tokens."""
+
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
@@ -24,6 +27,11 @@ class TrainingSettings:
     reviews_to_pass: int = 3000
     """With num_train_epochs 0: reviews that the training sees, counted once per pass. There is at
     least one pass, and there are at most 30."""
+
+    crop_length: int = 0
+    """Tokens that training reads of a longer review, special tokens included: a stretch that chance
+    puts elsewhere at every pass. Scoring reads max_length tokens. Short stretches train faster, and
+    more passes over them learn more. 0 reads max_length tokens in training too."""
 
     learning_rate: float = 1e-3
     """Highest learning rate of adapter and head. When the loss jumps about, try a third."""
@@ -127,6 +135,9 @@ class TrainingSettings:
         ):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"training.{name}", value, "0 or more")
+        is_long = self.crop_length == 0 or self.crop_length >= SHORTEST_CROP
+        needed = f"0, or at least {SHORTEST_CROP}"
+        require(is_long, "training.crop_length", self.crop_length, needed)
         require(self.seed < 2**32, "training.seed", self.seed, "below 2**32")
         if self.fp16 and self.bf16:
             raise SettingsError("training.fp16 and training.bf16 are both on; choose one of them.")

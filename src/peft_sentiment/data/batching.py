@@ -34,10 +34,12 @@ class TokenizedReviews:
     Attributes:
         token_ids: one array of ids per review, in the reviews' order.
         is_cut: (N,), whether the review was longer than that.
+        special_tokens: how many of each one's ids stand before its text and after it.
     """
 
     token_ids: list[NDArray[np.int32]]
     is_cut: NDArray[np.bool_]
+    special_tokens: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         """Return the number of reviews."""
@@ -50,7 +52,8 @@ class TokenizedReviews:
 
     def take(self, places: NDArray[np.int64]) -> "TokenizedReviews":
         """Return the reviews at these places, in this order."""
-        return TokenizedReviews([self.token_ids[i] for i in places], self.is_cut[places])
+        token_ids = [self.token_ids[i] for i in places]
+        return TokenizedReviews(token_ids, self.is_cut[places], self.special_tokens)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def tokenize_reviews(
         token_ids += [np.asarray(ids, dtype=np.int32) for ids in encoded]
     is_cut = np.fromiter((len(ids) > max_length for ids in token_ids), np.bool_, len(token_ids))
     cut_ids = [cut_tokens(ids, max_length, truncation, before, after) for ids in token_ids]
-    return TokenizedReviews(cut_ids, is_cut)
+    return TokenizedReviews(cut_ids, is_cut, (before, after))
 
 
 def count_special_tokens(tokenizer: Any) -> tuple[int, int]:  # noqa: ANN401 - as above

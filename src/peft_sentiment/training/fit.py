@@ -21,10 +21,10 @@ from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import (
     TrainingRun,
     TrainingState,
-    capture_random_states,
     start_training,
     train_steps,
 )
+from peft_sentiment.training.random_states import capture_random_states
 from peft_sentiment.training.saving import CheckpointSaver
 
 EventKind = TypeVar("EventKind", StepRecord, ValidationRecord)

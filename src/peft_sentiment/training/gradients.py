@@ -28,6 +28,7 @@ from peft_sentiment.model.streams import count_streams, map_streams
 from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.processes import Processes
 from peft_sentiment.training.lower_layers import LowerLayersCache
+from peft_sentiment.training.stretches import Stretches
 
 Job = TypeVar("Job")
 
@@ -53,6 +54,7 @@ class PaddedGradients:
 
     Attributes:
         model: as Accelerate has prepared it.
+        stretches: what is read of the reviews.
         label_weights: (C,).
         pad_id: token that fills up short reviews.
         processes: at work; each computes its share of a step.
@@ -60,6 +62,7 @@ class PaddedGradients:
 
     model: nn.Module
     train: LabelledTokens
+    stretches: Stretches
     settings: TrainingSettings
     device: torch.device
     accelerator: Accelerator
@@ -74,7 +77,7 @@ class PaddedGradients:
         total = weigh_reviews(self.train, self.label_weights, chosen).sum()
         own, loss = chosen[self.processes.rank :: self.processes.count], 0.0
         for batch in split_batches(own, self.settings.per_device_train_batch_size):
-            batch_loss = self._compute_loss(batch) / total
+            batch_loss = self._compute_loss(batch, step) / total
             self.accelerator.backward(batch_loss)
             loss += float(batch_loss.detach())
         return loss
@@ -82,9 +85,9 @@ class PaddedGradients:
     def recall(self, chosen: NDArray[np.int64]) -> None:
         """Do nothing: a step leaves nothing behind but weights."""
 
-    def _compute_loss(self, batch: NDArray[np.int64]) -> torch.Tensor:
+    def _compute_loss(self, batch: NDArray[np.int64], step: int) -> torch.Tensor:
         """Return the summed, weighted cross-entropy of a batch."""
-        token_ids = [self.train.reviews.token_ids[i] for i in batch]
+        token_ids = self.stretches.read(batch, step)
         ids, mask = (self._move(part) for part in pad_batch(token_ids, self.pad_id))  # (B, T)
         targets = torch.from_numpy(self.train.targets[batch]).to(self.device)  # (B,)
         weights = weigh_reviews(self.train, self.label_weights, batch).to(self.device)
@@ -104,6 +107,7 @@ class PackedGradients:
 
     Attributes:
         packed: the model's fast form.
+        stretches: what is read of the reviews.
         label_weights: (C,).
         streams: batches computed at once.
         cache: of what the layers below the first adapter say, if it is kept.
@@ -112,6 +116,7 @@ class PackedGradients:
 
     packed: PackedModel
     train: LabelledTokens
+    stretches: Stretches
     settings: TrainingSettings
     label_weights: torch.Tensor
     streams: int
@@ -127,7 +132,9 @@ class PackedGradients:
         own = self._take_share([*jobs])
         loss = 0.0
         for batch_loss, gradients in map_streams(
-            lambda job, workspace: self._compute_batch(*job, total, workspace), own, self.streams
+            lambda job, workspace: self._compute_batch(*job, step, total, workspace),
+            own,
+            self.streams,
         ):
             loss += batch_loss
             for weight, gradient in gradients.items():
@@ -147,7 +154,7 @@ class PackedGradients:
             pass
 
     def _recall_batch(self, batch: NDArray[np.int64], workspace: Workspace) -> None:
-        reviews = pack_reviews([self.train.reviews.token_ids[i] for i in batch])
+        reviews = pack_reviews(self.stretches.read(batch, 0))
         self._run_lower_layers(batch, reviews, workspace)
 
     def _divide(self, chosen: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -157,7 +164,7 @@ class PackedGradients:
         """
         return balance_batches(
             chosen,
-            self.train.reviews.lengths,
+            self.stretches.lengths,
             self.streams * self.processes.count,
             max(1, self.settings.max_tokens_per_batch // self.streams),
             max(1, self.settings.per_device_train_batch_size // self.streams),
@@ -167,9 +174,14 @@ class PackedGradients:
         return of_all[self.processes.rank :: self.processes.count]
 
     def _compute_batch(
-        self, batch: NDArray[np.int64], seed: int, total: torch.Tensor, workspace: Workspace
+        self,
+        batch: NDArray[np.int64],
+        seed: int,
+        step: int,
+        total: torch.Tensor,
+        workspace: Workspace,
     ) -> tuple[float, dict[nn.Parameter, torch.Tensor]]:
-        reviews = pack_reviews([self.train.reviews.token_ids[i] for i in batch])
+        reviews = pack_reviews(self.stretches.read(batch, step))
         targets = torch.from_numpy(self.train.targets[batch])
         weights = weigh_reviews(self.train, self.label_weights, batch)
 
@@ -223,6 +235,7 @@ def can_use_packed(model: nn.Module, settings: TrainingSettings, precision: Prec
 def build_packed_gradients(
     model: nn.Module,
     train: LabelledTokens,
+    stretches: Stretches,
     settings: TrainingSettings,
     precision: Precision,
     label_weights: torch.Tensor,
@@ -234,6 +247,7 @@ def build_packed_gradients(
     Args:
         model: whose weights are trained.
         train: the reviews.
+        stretches: what is read of them.
         settings: of the run.
         precision: dtype and forms of attention.
         label_weights: (C,).
@@ -243,29 +257,31 @@ def build_packed_gradients(
     packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
     cache = None
     # Processes on several machines have no file in common.
-    if processes.share_memory and count_cache_bytes(packed, train, settings):
+    if processes.share_memory and count_cache_bytes(packed, stretches, settings):
         width = model.config.hidden_size  # type: ignore[union-attr]
-        lengths = train.reviews.lengths
+        lengths = stretches.lengths
         cache = stack.enter_context(
             LowerLayersCache(lengths, int(width), precision.dtype, processes)  # type: ignore[arg-type]
         )
     # Modules of peft's own are not written for several threads at once.
     is_ours = all(_is_ours(part) for layer in packed.layers for part in layer.projections)
     streams = count_streams() if is_ours else 1
-    return PackedGradients(packed, train, settings, label_weights, streams, cache, processes)
+    return PackedGradients(
+        packed, train, stretches, settings, label_weights, streams, cache, processes
+    )
 
 
-def count_cache_bytes(
-    packed: PackedModel, train: LabelledTokens, settings: TrainingSettings
-) -> int:
+def count_cache_bytes(packed: PackedModel, stretches: Stretches, settings: TrainingSettings) -> int:
     """Return what keeping the output of the frozen lower layers takes; 0 where it is not kept.
 
-    It is not where there are no such layers, where there is one pass only, or above the limit.
+    It is not where there are no such layers, where there is one pass only, where each pass reads
+    something else, or above the limit.
     """
-    if packed.first_trained == 0 or settings.choose_epochs(len(train)) <= 1:
+    passes = settings.choose_epochs(len(stretches.reviews))
+    if packed.first_trained == 0 or passes <= 1 or not stretches.are_whole:
         return 0
     width = packed.layers[0].attention_norm.normalized_shape[0]
-    size = int(train.reviews.lengths.sum()) * width * packed.dtype.itemsize
+    size = int(stretches.lengths.sum()) * width * packed.dtype.itemsize
     return size if size <= settings.lower_layers_cache_gb * 1e9 else 0
 
 
@@ -276,7 +292,8 @@ def plan_cache_bytes(
     if not can_use_packed(model, settings, precision):
         return 0
     packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
-    return count_cache_bytes(packed, train, settings)
+    stretches = Stretches(train.reviews, settings.crop_length, settings.seed)
+    return count_cache_bytes(packed, stretches, settings)
 
 
 def _is_ours(projection: Projection) -> bool:

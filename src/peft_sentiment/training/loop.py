@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from peft_sentiment.training.gradients import (
     can_use_packed,
 )
 from peft_sentiment.training.method_steps import AdaLoraSteps, begin_adalora, build_optimizer
+from peft_sentiment.training.random_states import restore_random_states
+from peft_sentiment.training.stretches import Stretches
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """torch's dtype -> Accelerate's name."""
@@ -69,6 +72,11 @@ class TrainingRun:
     learning_rate_ratios: Mapping[str, float] = field(default_factory=dict)
     processes: Processes = field(default_factory=get_processes)
     began_with: int | None = None
+
+    @cached_property
+    def stretches(self) -> Stretches:
+        """What each step reads of its reviews."""
+        return Stretches(self.train.reviews, self.settings.crop_length, self.settings.seed)
 
     @property
     def reviews_per_step(self) -> int:
@@ -185,7 +193,7 @@ def train_steps(run: TrainingRun, state: TrainingState | None = None) -> Iterato
                 learning_rate=learning_rate,
                 grad_norm=grad_norm,
                 reviews=len(chosen),
-                tokens=int(run.train.reviews.lengths[chosen].sum()),
+                tokens=int(run.stretches.lengths[chosen].sum()),
                 seconds=run.clock() - start,
             )
 
@@ -211,28 +219,6 @@ def prepared_training(
         if state.random_states is not None:
             restore_random_states(state.random_states)
         yield accelerator, model, source
-
-
-def capture_random_states() -> dict[str, torch.Tensor]:
-    """Return the states of torch's generators by device, such as `cpu` and `cuda.0`."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    if torch.backends.mps.is_available():
-        states["mps.0"] = torch.mps.get_rng_state()
-    return states
-
-
-def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
-    """Put the states of torch's generators back; those of devices that are not here are left."""
-    for name, state in states.items():
-        kind, _, number = name.partition(".")
-        if kind == "cpu":
-            torch.set_rng_state(state)
-        elif kind == "cuda" and int(number) < torch.cuda.device_count():
-            torch.cuda.set_rng_state(state, int(number))
-        elif kind == "mps" and torch.backends.mps.is_available():
-            torch.mps.set_rng_state(state)
 
 
 def require_finite(
@@ -265,17 +251,17 @@ def gradient_source(
         label_weights: (C,).
     """
     settings, precision = run.settings, run.precision
-    processes, train = run.processes, run.train
+    processes, train, stretches = run.processes, run.train, run.stretches
     with ExitStack() as stack:
         source: GradientSource
         if can_use_packed(run.model, settings, precision):
             source = build_packed_gradients(
-                run.model, train, settings, precision, label_weights, stack, processes
+                run.model, train, stretches, settings, precision, label_weights, stack, processes
             )
         else:
             source = PaddedGradients(
-                model, train, settings, precision.device, accelerator, label_weights, run.pad_id,
-                processes,
+                model, train, stretches, settings, precision.device, accelerator, label_weights,
+                run.pad_id, processes,
             )  # fmt: skip
         if processes.count > 1:
             source = SharedGradients(source, list_trained(run.model), settings.seed, processes)
@@ -286,7 +272,7 @@ def plan_steps(run: TrainingRun) -> Iterator[NDArray[np.int64]]:
     """Yield the places of the reviews of each step, which do not depend on the batch size."""
     epochs = (
         iterate_training_steps(
-            run.train.reviews.lengths,
+            run.stretches.lengths,
             run.reviews_per_step,
             np.random.default_rng([run.settings.seed, epoch]),
         )
