@@ -27,6 +27,7 @@ from peft_sentiment.errors import CheckpointError, DivergenceError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.records import Reviews
+from peft_sentiment.training.averaging import copy_trained_weights
 from peft_sentiment.training.checkpoints import (
     FILES,
     MANIFEST_FILE,
@@ -35,7 +36,7 @@ from peft_sentiment.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from peft_sentiment.training.fit import Event, copy_trained_weights, fit_adapter
+from peft_sentiment.training.fit import Event, fit_adapter
 from peft_sentiment.training.identity import TrainingIdentity, list_differences
 from peft_sentiment.training.loop import TrainingRun, plan_steps
 from peft_sentiment.training.saving import CheckpointSaver, find_checkpoint, remove_checkpoints
@@ -85,6 +86,13 @@ FORMS: dict[str, tuple[Precision, AdapterSettings, dict[str, Any]]] = {
             "tinit": 1, "tfinal": 3, "deltaT": 2, "init_r": 4, "target_r": 2
         }),
         {},
+    ),
+    "weights averaged": (FLOAT32, AdapterSettings(r=4), {"weight_averaging": 0.6}),
+    "last weights averaged": (
+        FLOAT32, AdapterSettings(r=4), {"weight_averaging": 0.5, "load_best_model_at_end": False},
+    ),
+    "weights averaged, stretches": (
+        BFLOAT16, AdapterSettings(r=4), {"weight_averaging": 0.6, "crop_length": 12},
     ),
     "weights shared by layers": (FLOAT32, AdapterSettings(method="vblora"), {}),
     "stopping early": (
@@ -136,7 +144,8 @@ def checkpoints(
 ) -> Path:
     """Folder with the checkpoints of steps 1 to 4."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    run = build_tiny_training(build_tiny_adapter(tiny_distilbert), train)
+    model = build_tiny_adapter(tiny_distilbert)
+    run = build_tiny_training(model, train, weight_averaging=0.5)
     assert run.steps == 4
     for _ in fit_adapter(run, validation, CheckpointSaver(folder, EVERY_STEP, IDENTITY)):
         pass
@@ -159,7 +168,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(folder: Path, tmp_path: Path) -
     again = load_checkpoint(save_checkpoint(checkpoint, tmp_path / "again"))
     for item in dataclasses.fields(checkpoint):
         before, after = getattr(checkpoint, item.name), getattr(again, item.name)
-        if item.name in ("weights", "random_states"):
+        if item.name in ("weights", "random_states", "average"):
             before, after = ({n: t.tolist() for n, t in part.items()} for part in (before, after))
         if item.name == "best":
             before, after = before.record, after.record

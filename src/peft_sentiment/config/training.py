@@ -59,6 +59,11 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, slower."""
 
+    weight_averaging: float = 0.0
+    """Share of the steps, from the end, over which the trained weights are averaged; what is
+    validated and saved is the average. 0 takes the weights of the last step, as does AdaLoRA, whose
+    weights change their number."""
+
     weight_decay: float = 0.01
     """Decay of the trained weights in AdamW."""
 
@@ -135,6 +140,8 @@ class TrainingSettings:
         ):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"training.{name}", value, "0 or more")
+        share = self.weight_averaging
+        require(0 <= share <= 1, "training.weight_averaging", share, "from 0 to 1")
         is_long = self.crop_length == 0 or self.crop_length >= SHORTEST_CROP
         needed = f"0, or at least {SHORTEST_CROP}"
         require(is_long, "training.crop_length", self.crop_length, needed)

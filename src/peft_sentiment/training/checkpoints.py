@@ -2,10 +2,11 @@
 
 A folder is written aside, flushed to disk and renamed into its place, so a name like
 `checkpoint-50` always stands for a whole one; a manifest of sha256 sums tells what has been damaged
-since. The base is not in it: a checkpoint takes what the trained weights take, four times.
+since. The base is not in it: a checkpoint takes what the trained weights take, four times, or
+five where they are averaged.
 
     checkpoint-50/
-      state.safetensors    trained weights, the optimizer's moments, random states, best weights
+      state.safetensors    trained weights, their mean and best, moments, random states
       state.json           step, schedule, best validation, and what the training is
       steps.jsonl          a line for every step and validation so far
       manifest.json        sha256 of the files above
@@ -73,6 +74,7 @@ class Checkpoint:
         ranks: what AdaLoRA knows of the importance of its ranks; empty with other methods.
         rank_pattern: which of them are in use.
         best: the best validation so far, if there was one.
+        average: the mean of the trained weights so far, by name; empty where there is none.
     """
 
     identity: TrainingIdentity
@@ -86,6 +88,7 @@ class Checkpoint:
     ranks: Tensors
     rank_pattern: dict[str, list[bool]]
     best: BestSoFar | None
+    average: Tensors = dataclasses.field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -106,6 +109,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> Path:
         **_prefix("optimizer", moments),
         **_prefix("random", checkpoint.random_states),
         **_prefix("ranks", checkpoint.ranks),
+        **_prefix("average", checkpoint.average),
         **_prefix("best", checkpoint.best.weights if checkpoint.best else {}),
     }
     best = checkpoint.best
@@ -155,6 +159,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             random_states=parts["random"],
             ranks=parts.get("ranks", {}),
             rank_pattern=state["rank_pattern"],
+            average=parts.get("average", {}),
             best=best
             and BestSoFar(
                 build_record(ValidationRecord, best["record"]),

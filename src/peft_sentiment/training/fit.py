@@ -15,6 +15,11 @@ from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.records import Predictions, StepRecord, TrainingRecord, ValidationRecord
+from peft_sentiment.training.averaging import (
+    WeightAverage,
+    copy_trained_weights,
+    restore_trained_weights,
+)
 from peft_sentiment.training.checkpoints import BestSoFar, Checkpoint
 from peft_sentiment.training.checkpoints import Event as Event
 from peft_sentiment.training.identity import TrainingIdentity
@@ -39,7 +44,8 @@ def fit_adapter(
     """Train, validate and stop early; yield every step and every validation.
 
     When the last event has been taken, the model holds the weights of the best validation, or
-    the last ones where there is no validation or `load_best_model_at_end` is off.
+    the last ones where there is no validation or `load_best_model_at_end` is off. Where weights
+    are averaged, those are averages.
 
     Args:
         run: model, reviews and settings.
@@ -51,14 +57,20 @@ def fit_adapter(
         CheckpointError: the checkpoint to go on from has weights that the model does not have.
         OutputError: a checkpoint can't be written.
     """
-    fit = Fit(run, start_training(run), BestWeights(run))
+    state = start_training(run)
+    # The ranks that AdaLoRA takes away would come back with a mean.
+    average = WeightAverage(run.model, 0 if state.adalora else run.first_averaged_step)
+    fit = Fit(run, state, BestWeights(run), average)
     if saver is not None and saver.start is not None:
         fit.restore(saver.start)
     if not fit.is_finished:
         for step in train_steps(run, fit.state):
+            average.update(step.step)
             yield fit.note(step)
             if validation is not None and fit.is_validation_due(validation):
-                yield fit.note(fit.best.offer(validate(run, validation, step)))
+                with average.in_use():
+                    validated = fit.best.offer(validate(run, validation, step))
+                yield fit.note(validated)
             if saver is not None:
                 # All stop after the same step, whichever has been asked to.
                 saver.is_stopped = run.processes.any(saver.is_stopping())
@@ -67,8 +79,10 @@ def fit_adapter(
                     saver.offer(step.step, is_last, lambda: fit.capture(saver.identity))
             if fit.is_finished or (saver is not None and saver.is_stopped):
                 break
-    if fit.is_finished and run.settings.load_best_model_at_end:
-        fit.best.restore()
+    if fit.is_finished:
+        average.apply()
+        if run.settings.load_best_model_at_end:
+            fit.best.restore()
 
 
 @dataclass
@@ -82,6 +96,7 @@ class Fit:
     run: TrainingRun
     state: TrainingState
     best: "BestWeights"
+    average: WeightAverage
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -115,6 +130,7 @@ class Fit:
             ranks=ranks,
             rank_pattern=rank_pattern,
             best=self.best.describe(),
+            average=self.average.means,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -133,6 +149,7 @@ class Fit:
         if state.adalora is not None:
             state.adalora.restore(checkpoint.ranks, checkpoint.rank_pattern)
         self.events = list(checkpoint.events)
+        self.average.means = dict(checkpoint.average)
         if best is not None:
             self.best = BestWeights(self.run, best.record, best.waited, best.weights)
 
@@ -222,23 +239,6 @@ class BestWeights:
         metric = self.run.settings.metric_for_best_model
         value = getattr(record, metric)
         return (-value if metric == "log_loss" else value, -record.log_loss)
-
-
-def copy_trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a copy of the weights that are trained, by name, in main memory."""
-    return {
-        name: weight.detach().to("cpu", copy=True)
-        for name, weight in model.named_parameters()
-        if weight.requires_grad
-    }
-
-
-def restore_trained_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Put copied weights back."""
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if name in weights:
-                weight.copy_(weights[name])
 
 
 def summarize_training(events: Sequence[Event], is_best_restored: bool) -> TrainingRecord:

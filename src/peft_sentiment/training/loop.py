@@ -98,6 +98,12 @@ class TrainingRun:
         return max(1, count_steps(epochs, self.steps_per_epoch))
 
     @property
+    def first_averaged_step(self) -> int:
+        """The first optimizer step after which the weights count in the average; 0 for none."""
+        share = self.settings.weight_averaging
+        return self.steps - count_steps(share, self.steps) + 1 if share else 0
+
+    @property
     def warmup_steps(self) -> int:
         """Optimizer steps over which the learning rate rises."""
         warmup = self.settings.warmup_steps
