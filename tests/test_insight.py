@@ -14,6 +14,7 @@ from peft_sentiment.records import build_record, load_results
 from peft_sentiment.records.explanation import ExplanationsRecord
 from peft_sentiment.records.mistakes import ErrorAnalysis
 from peft_sentiment.serving.demo import EXPLAIN, ask_for_reviews
+from peft_sentiment.serving.showcase import Showcase
 
 
 def read_errors(run: TinyRun) -> ErrorAnalysis:
@@ -88,7 +89,7 @@ def test_the_demo_explains_the_last_review(tiny_run: TinyRun) -> None:
     console = Console(record=True, width=120)
     classifier = SentimentClassifier.load(tiny_run.adapter, bf16=False)
     lines = iter(["A superb and dull film.", EXPLAIN, ""])
-    ask_for_reviews(console, classifier, lambda _: next(lines))
+    ask_for_reviews(console, Showcase({"peft": classifier}), lambda _: next(lines))
     shown = console.export_text()
     assert "A superb and dull film." in shown
     assert "of what they explain" in shown

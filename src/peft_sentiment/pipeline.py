@@ -64,6 +64,7 @@ from peft_sentiment.reporting.model_card import write_model_card
 from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.reporting.run_files import REPORT_FILE, SETTINGS_FILE, STEPS_FILE
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
+from peft_sentiment.serving.showcase import Showcase
 from peft_sentiment.training.checkpoints import render_events
 from peft_sentiment.training.fit import Event, summarize_training
 from peft_sentiment.training.saving import CheckpointSaver
@@ -144,9 +145,10 @@ def show_outcome(run: Run, foundation: Foundation, results: Results) -> None:
     show_heading(console, 3, "Performance comparison")
     show_results(run, results)
     show_heading(console, 4, "Demonstration")
-    show_samples(console, foundation.classifier)
+    showcase = Showcase({"peft": foundation.classifier})
+    show_samples(console, showcase)
     if console.is_terminal and sys.stdin.isatty():
-        ask_for_reviews(console, foundation.classifier)
+        ask_for_reviews(console, showcase)
     report = Path(run.settings.output.output_dir) / REPORT_FILE
     console.print(f"Report: {report}", markup=False, highlight=False, soft_wrap=True)
 

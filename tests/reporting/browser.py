@@ -39,8 +39,8 @@ def find_browser() -> str:
 
 
 @contextmanager
-def open_page(path: Path, width: int = 390, scheme: str = "light") -> Iterator[OpenedPage]:
-    """Open a file in a window of this width, in the light or dark scheme."""
+def open_page(path: Path | str, width: int = 390, scheme: str = "light") -> Iterator[OpenedPage]:
+    """Open a file or an address in a window of this width, in the light or dark scheme."""
     sync_api = pytest.importorskip("playwright.sync_api")
     place = find_browser()
     with sync_api.sync_playwright() as playwright:
@@ -51,6 +51,6 @@ def open_page(path: Path, width: int = 390, scheme: str = "light") -> Iterator[O
         opened.page.on("console", lambda message: opened.messages.append(message.text))
         opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
         opened.page.on("request", lambda request: opened.requests.append(request.url))
-        opened.page.goto(path.as_uri())
+        opened.page.goto(path if isinstance(path, str) else path.as_uri())
         yield opened
         browser.close()

@@ -1,4 +1,4 @@
-"""`evaluate`, `compare`, `predict`, `demo` and `verify`: what is done with what has been saved."""
+"""`evaluate`, `compare`, `predict` and `verify`: what is done with what has been saved."""
 
 import argparse
 import sys
@@ -65,13 +65,6 @@ def add_errors(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
     )
 
 
-def add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
-    """Add `demo`."""
-    parser = add_command(commands, "demo", "try a saved adapter", run_demo)
-    add_adapter_argument(parser)
-    add_setting_flags(parser, list_settings(*SCORING_SETTINGS))
-
-
 def add_verify(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
     """Add `verify`."""
     parser = add_command(
@@ -125,18 +118,6 @@ def run_errors(parsed: argparse.Namespace) -> None:
     from peft_sentiment.insight import show_run_errors
 
     show_run_errors(Path(parsed.run), build_console())
-
-
-def run_demo(parsed: argparse.Namespace) -> None:
-    """`peft-sentiment demo`."""
-    from peft_sentiment.inference.loading import load_classifier
-    from peft_sentiment.serving.demo import ask_for_reviews, show_samples
-
-    console = build_console()
-    classifier = load_classifier(Path(parsed.adapter), parsed.overrides)
-    show_samples(console, classifier)
-    if console.is_terminal and sys.stdin.isatty():
-        ask_for_reviews(console, classifier)
 
 
 def run_verification(parsed: argparse.Namespace) -> None:
