@@ -318,11 +318,9 @@ def prepared_by_accelerate(run: TrainingRun) -> Iterator[tuple[Accelerator, nn.M
         device_placement=False,
     )
     with gradient_checkpointing(run.model, run.settings.gradient_checkpointing):
-        # Several processes exchange their gradients once a step, by `SharedGradients`; Accelerate's
-        # own way, at every batch, would wait for ever where one has a batch less than another.
-        model = accelerator.prepare_model(
-            run.model, device_placement=False, evaluation_mode=run.processes.count > 1
-        )
+        # Not wrapped for several processes: `SharedGradients` exchanges gradients once a step.
+        # Accelerate's way, at every batch, waits for ever where one has a batch less than another.
+        model = accelerator.prepare_model(run.model, device_placement=False, evaluation_mode=True)
         try:
             yield accelerator, model
         finally:
