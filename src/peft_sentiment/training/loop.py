@@ -74,9 +74,8 @@ class TrainingRun:
     def reviews_per_step(self) -> int:
         """Reviews that one optimizer step sees, over all processes."""
         settings, began_with = self.settings, self.began_with or self.processes.count
-        return (
-            settings.per_device_train_batch_size * settings.gradient_accumulation_steps * began_with
-        )
+        of_one = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        return of_one * began_with
 
     @property
     def steps_per_epoch(self) -> int:
@@ -273,10 +272,10 @@ def gradient_source(
                 run.model, train, settings, precision, label_weights, stack, processes
             )
         else:
+            device, pad_id = precision.device, run.pad_id
             source = PaddedGradients(
-                model, train, settings, precision.device, accelerator, label_weights, run.pad_id,
-                processes,
-            )  # fmt: skip
+                model, train, settings, device, accelerator, label_weights, pad_id, processes
+            )
         if processes.count > 1:
             source = SharedGradients(source, list_trained(run.model), settings.seed, processes)
         yield source
