@@ -34,6 +34,7 @@ from peft_sentiment.training.gradients import (
     PaddedGradients,
     build_packed_gradients,
     can_use_packed,
+    compute_label_weights,
 )
 from peft_sentiment.training.method_steps import AdaLoraSteps, begin_adalora, build_optimizer
 
@@ -292,15 +293,6 @@ def plan_steps(run: TrainingRun) -> Iterator[NDArray[np.int64]]:
         for epoch in itertools.count()
     )
     return itertools.islice(itertools.chain.from_iterable(epochs), run.steps)
-
-
-def compute_label_weights(train: LabelledTokens, kind: str) -> torch.Tensor:
-    """Return (C,) weights: all 1, or for `balanced` N / (C * count), as scikit-learn has it."""
-    labels = len(train.label_names)
-    if kind == "none":
-        return torch.ones(labels)
-    counts = np.bincount(train.targets, minlength=labels).clip(min=1)  # a label may be absent
-    return torch.from_numpy((len(train) / (labels * counts)).astype(np.float32))
 
 
 @contextmanager
