@@ -11,6 +11,7 @@
     |-- CheckpointError         a checkpoint that is damaged, or of another run
     |-- DeviceMemoryError       memory ran out
     |-- DivergenceError         the loss is no number any more
+    |-- ClusterError            Ray can't be reached, or has given up
     |-- ProcessError            one of several processes that work together has ended
     `-- InterruptionError       Ctrl-C (exit code 130) or SIGTERM (143) during training
 
@@ -78,6 +79,10 @@ class DivergenceError(PeftSentimentError):
         super().__init__(message)
         self.step = step
         self.reviews = reviews
+
+
+class ClusterError(PeftSentimentError):
+    """The engine that scores on several workers can't be reached, or has given up."""
 
 
 class ProcessError(PeftSentimentError):

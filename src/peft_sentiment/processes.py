@@ -192,12 +192,8 @@ def count_launched(*names: str) -> int:
 
 def is_restarted() -> bool:
     """Tell whether torchrun has started the processes anew, after one of them had died."""
-    return count_launched("TORCHELASTIC_RESTART_COUNT") > 0 and is_launched_by_torchrun()
-
-
-def is_launched_by_torchrun() -> bool:
-    """Tell whether torchrun watches over this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    is_watched = "TORCHELASTIC_RUN_ID" in os.environ
+    return is_watched and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def _join(device: str) -> Processes:

@@ -34,9 +34,9 @@ from peft_sentiment.errors import DivergenceError, SettingsError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.records import Reviews, StepRecord
+from peft_sentiment.training.gradients import compute_label_weights
 from peft_sentiment.training.loop import (
     TrainingRun,
-    compute_label_weights,
     gradient_checkpointing,
     plan_steps,
     train_steps,

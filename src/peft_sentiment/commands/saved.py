@@ -9,6 +9,7 @@ from peft_sentiment.commands.flags import (
     DEFAULT_ADAPTER,
     SCORING_SETTINGS,
     TEST_DATA_SETTINGS,
+    Parser,
     add_adapter_argument,
     add_command,
     add_setting_flags,
@@ -47,10 +48,42 @@ def add_predict(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
     parser.add_argument("--adapter", default=DEFAULT_ADAPTER, metavar="DIR", help="saved adapter")
     parser.add_argument("--file", help="CSV, TSV, JSONL or Parquet file, or .txt with one a line")
     parser.add_argument("--output", help="CSV, TSV, JSONL or Parquet file for the labels")
+    add_engine_arguments(parser)
     parser.add_argument(
         "--explain", action="store_true", help="show which words spoke for each label, and against"
     )
     add_setting_flags(parser, list_settings("text_column", *SCORING_SETTINGS))
+
+
+def add_engine_arguments(parser: Parser) -> None:
+    """Add what scores any number of files by several workers."""
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray labels files of any number and size by several workers, on this machine or on a "
+        "cluster: --file is then a file, folder, glob or address, and --output a folder "
+        "(default: local)",
+    )
+    parser.add_argument(
+        "--ray-address", metavar="TEXT", help="of a running Ray, or auto (default: a local one)"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="with --engine ray (default: one a core or GPU)"
+    )
+    parser.add_argument(
+        "--key-column",
+        metavar="TEXT",
+        help="with --engine ray: column that tells the rows apart (default: file and row)",
+    )
+    parser.add_argument(
+        "--rows-per-part",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="with --engine ray: rows that are stored, and done again if lost, together "
+        "(default: 2000)",
+    )
 
 
 def add_errors(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
@@ -97,6 +130,9 @@ def run_comparison(parsed: argparse.Namespace) -> None:
 
 def run_prediction(parsed: argparse.Namespace) -> None:
     """`peft-sentiment predict`."""
+    if parsed.engine == "ray":
+        run_ray_prediction(parsed)
+        return
     from peft_sentiment.data.texts import iterate_texts
 
     text_column = load_settings(overrides=parsed.overrides).data.text_column
@@ -111,6 +147,33 @@ def run_prediction(parsed: argparse.Namespace) -> None:
         explain_texts(adapter, texts, parsed.overrides, console)
     else:
         predict_texts(adapter, texts, parsed.overrides, console, output)
+
+
+def run_ray_prediction(parsed: argparse.Namespace) -> None:
+    """`peft-sentiment predict --engine ray`."""
+    if parsed.texts or parsed.explain or not parsed.file or not parsed.output:
+        raise SettingsError(
+            "--engine ray labels files: name them with --file and a folder for the labels with "
+            "--output, and leave out texts and --explain."
+        )
+    if parsed.workers is not None and parsed.workers < 1:
+        raise SettingsError(f"--workers is {parsed.workers}, but must be at least 1.")
+    text_column = load_settings(overrides=parsed.overrides).data.text_column
+    from peft_sentiment.scale.jobs import run_job
+    from peft_sentiment.scale.records import Columns
+    from peft_sentiment.scale.scoring import Job, Pool
+
+    overrides = {name: table for name, table in parsed.overrides.items() if name != "data"}
+    columns = Columns(text_column, parsed.key_column)
+    job = Job(
+        adapter=str(Path(parsed.adapter).resolve()),
+        overrides=overrides,
+        pattern=parsed.file,
+        columns=columns,
+        output=parsed.output,
+        rows=parsed.rows_per_part,
+    )
+    run_job(job, Pool(parsed.ray_address, parsed.workers), build_console())
 
 
 def run_errors(parsed: argparse.Namespace) -> None:

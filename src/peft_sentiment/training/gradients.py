@@ -205,6 +205,15 @@ class PackedGradients:
         return x
 
 
+def compute_label_weights(train: LabelledTokens, kind: str) -> torch.Tensor:
+    """Return (C,) weights: all 1, or for `balanced` N / (C * count), as scikit-learn has it."""
+    labels = len(train.label_names)
+    if kind == "none":
+        return torch.ones(labels)
+    counts = np.bincount(train.targets, minlength=labels).clip(min=1)  # a label may be absent
+    return torch.from_numpy((len(train) / (labels * counts)).astype(np.float32))
+
+
 def weigh_reviews(
     train: LabelledTokens, label_weights: torch.Tensor, chosen: NDArray[np.int64]
 ) -> torch.Tensor:

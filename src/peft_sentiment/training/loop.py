@@ -35,6 +35,7 @@ from peft_sentiment.training.gradients import (
     PaddedGradients,
     build_packed_gradients,
     can_use_packed,
+    compute_label_weights,
 )
 from peft_sentiment.training.method_steps import AdaLoraSteps, begin_adalora, build_optimizer
 from peft_sentiment.training.random_states import restore_random_states
@@ -82,9 +83,8 @@ class TrainingRun:
     def reviews_per_step(self) -> int:
         """Reviews that one optimizer step sees, over all processes."""
         settings, began_with = self.settings, self.began_with or self.processes.count
-        return (
-            settings.per_device_train_batch_size * settings.gradient_accumulation_steps * began_with
-        )
+        of_one = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        return of_one * began_with
 
     @property
     def steps_per_epoch(self) -> int:
@@ -265,9 +265,10 @@ def gradient_source(
                 run.model, train, stretches, settings, precision, label_weights, stack, processes
             )
         else:
+            device, pad_id = precision.device, run.pad_id
             source = PaddedGradients(
-                model, train, stretches, settings, precision.device, accelerator, label_weights,
-                run.pad_id, processes,
+                model, train, stretches, settings, device, accelerator, label_weights, pad_id,
+                processes,
             )  # fmt: skip
         if processes.count > 1:
             source = SharedGradients(source, list_trained(run.model), settings.seed, processes)
@@ -287,15 +288,6 @@ def plan_steps(run: TrainingRun) -> Iterator[NDArray[np.int64]]:
     return itertools.islice(itertools.chain.from_iterable(epochs), run.steps)
 
 
-def compute_label_weights(train: LabelledTokens, kind: str) -> torch.Tensor:
-    """Return (C,) weights: all 1, or for `balanced` N / (C * count), as scikit-learn has it."""
-    labels = len(train.label_names)
-    if kind == "none":
-        return torch.ones(labels)
-    counts = np.bincount(train.targets, minlength=labels).clip(min=1)  # a label may be absent
-    return torch.from_numpy((len(train) / (labels * counts)).astype(np.float32))
-
-
 @contextmanager
 def prepared_by_accelerate(run: TrainingRun) -> Iterator[tuple[Accelerator, nn.Module]]:
     """Give the model to Accelerate for the block, and take it back unchanged but for training.
@@ -310,11 +302,9 @@ def prepared_by_accelerate(run: TrainingRun) -> Iterator[tuple[Accelerator, nn.M
         device_placement=False,
     )
     with gradient_checkpointing(run.model, run.settings.gradient_checkpointing):
-        # Several processes exchange their gradients once a step, by `SharedGradients`; Accelerate's
-        # own way, at every batch, would wait for ever where one has a batch less than another.
-        model = accelerator.prepare_model(
-            run.model, device_placement=False, evaluation_mode=run.processes.count > 1
-        )
+        # Not wrapped for several processes: `SharedGradients` exchanges gradients once a step.
+        # Accelerate's way, at every batch, waits for ever where one has a batch less than another.
+        model = accelerator.prepare_model(run.model, device_placement=False, evaluation_mode=True)
         try:
             yield accelerator, model
         finally:

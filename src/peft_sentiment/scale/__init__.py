@@ -1,0 +1,1 @@
+"""More than one machine: scoring files of any number and size."""

@@ -1,0 +1,54 @@
+"""What a launcher has set up is found, and what can't be done is refused."""
+
+import pytest
+
+from peft_sentiment.errors import SettingsError
+from peft_sentiment.processes import (
+    Processes,
+    get_processes,
+    is_launched,
+    is_restarted,
+    joined_processes,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_command_without_a_launcher_works_alone() -> None:
+    with joined_processes("cpu") as processes:
+        assert processes == get_processes() == Processes()
+        assert processes.agree(lambda: 7) == 7
+        assert not processes.any(False)
+        assert processes.any(True)
+
+
+@pytest.mark.parametrize(("size", "launched"), [("1", False), ("2", True), ("", False)])
+def test_several_processes_are_told_from_one(
+    size: str, launched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    assert is_launched() is launched
+
+
+@pytest.mark.parametrize(("restarts", "restarted"), [("0", False), ("1", True), ("2", True)])
+def test_a_restart_by_torchrun_is_told_from_the_first_start(
+    restarts: str, restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    assert not is_restarted()  # Nothing is known of torchrun yet.
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert is_restarted() is restarted
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_a_model_divided_among_processes_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(SettingsError, match="Launch without it"), joined_processes("cpu"):
+        pass
