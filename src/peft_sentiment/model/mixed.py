@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from peft_sentiment.model.attention import group_by_length, round_up
+from peft_sentiment.model.attention import ChooseForm, Group, group_by_length, round_up
 from peft_sentiment.model.layer import Layer
 from peft_sentiment.model.linear import FrozenLinear, Projection, Tape
 from peft_sentiment.model.packed import PackedModel
-from peft_sentiment.model.packing import ROW_ROUNDING, PackedReviews, pack_reviews
+from peft_sentiment.model.packing import ROW_ROUNDING, pack_reviews
 from peft_sentiment.model.workspace import Workspace
 
 Share = tuple[PackedModel, Sequence[NDArray[np.int32]]]
@@ -74,7 +74,7 @@ def score_mixed(shares: Sequence[Share], workspace: Workspace) -> list[torch.Ten
     """Return the (B, C) logits in float32 of each share's reviews.
 
     Args:
-        shares: of models whose embeddings and norms are the same.
+        shares: of models whose embeddings and norms are the same; none without reviews.
         workspace: released by this.
     """
     if len(shares) == 1:
@@ -84,31 +84,22 @@ def score_mixed(shares: Sequence[Share], workspace: Workspace) -> list[torch.Ten
     models = [packed for packed, _ in shares]
     padded = [_fill_up(token_ids) for _, token_ids in shares]
     reviews = pack_reviews(list(itertools.chain.from_iterable(padded)))
-    last = _run_layers(models, padded, reviews, workspace)
-    outputs = torch.split(last.float(), [len(token_ids) for token_ids in padded])
-    return [
-        packed.classify(first[: len(token_ids)])
-        for (packed, token_ids), first in zip(shares, outputs, strict=True)
-    ]
-
-
-def _run_layers(
-    models: Sequence[PackedModel],
-    padded: Sequence[Sequence[NDArray[np.int32]]],
-    reviews: PackedReviews,
-    workspace: Workspace,
-) -> torch.Tensor:
-    """Return the (B, D) outputs at the first tokens."""
     tokens, counts = [sum(map(len, ids)) for ids in padded], [len(ids) for ids in padded]
     choose_form, tape = models[0].choose_form, Tape()
-    x, groups = models[0].embed_reviews(reviews), group_by_length(reviews.lengths, choose_form)
+    groups = _group_by_share([ids for _, ids in shares], tokens, choose_form)
+    x = models[0].embed_reviews(reviews)
     for layers in zip(*(model.layers[:-1] for model in models), strict=True):
-        rows = dict.fromkeys(PROJECTIONS, tokens)
-        x, _ = _join(layers, rows).push(x, groups, choose_form, workspace, tape)
+        joined = _join(layers, dict.fromkeys(PROJECTIONS, tokens))
+        x, _ = joined.push(x, groups, choose_form, workspace, tape)
         workspace.release()
     rows = {**dict.fromkeys(PROJECTIONS, counts), "key": tokens, "value": tokens}
     first, _ = _join([model.layers[-1] for model in models], rows).push_first(x, reviews, tape)
-    return first
+    return [
+        packed.classify(outputs[: len(token_ids)])
+        for (packed, token_ids), outputs in zip(
+            shares, torch.split(first.float(), counts), strict=True
+        )
+    ]
 
 
 def _join(layers: Sequence[Layer], rows: dict[str, list[int]]) -> Layer:
@@ -132,3 +123,16 @@ def _fill_up(token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
     tokens = sum(map(len, token_ids))
     missing = round_up(tokens, ROW_ROUNDING) - tokens
     return [*token_ids, np.zeros(missing, np.int32)] if missing else list(token_ids)
+
+
+def _group_by_share(
+    shares: Sequence[Sequence[NDArray[np.int32]]], rows: Sequence[int], choose_form: ChooseForm
+) -> list[Group]:
+    """Return the groups that each share has alone, moved to where its rows lie."""
+    groups, start = [], 0
+    for token_ids, own_rows in zip(shares, rows, strict=True):
+        for group in group_by_length([len(ids) for ids in token_ids], choose_form):
+            moved = tuple((row + start, length) for row, length in group.reviews)
+            groups.append(Group(moved, group.rounded))
+        start += own_rows
+    return groups
