@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from peft_sentiment import __version__
 from peft_sentiment.serving.adapters import LoadedAdapter
 from peft_sentiment.serving.gate import FACTS, Guard, Observer, build_refusal_response
-from peft_sentiment.serving.refusals import Refusal, refuse_for_now
+from peft_sentiment.serving.refusals import Refusal, refuse_by_fault, refuse_for_now
 from peft_sentiment.serving.schemas import (
     AdapterDescription,
     AdapterList,
@@ -63,6 +63,7 @@ def build_app(service: Service) -> ASGIApp:
     app.exception_handler(Refusal)(answer_refusal)
     app.exception_handler(RequestValidationError)(answer_malformed)
     app.exception_handler(HTTPException)(answer_http_error)
+    app.exception_handler(Exception)(answer_fault)
     secured = [Depends(HTTPBearer(auto_error=False))] if len(service.keys) else []
     add_state_routes(app, service, secured)
     add_predict_route(app, service, secured)
@@ -228,6 +229,11 @@ async def answer_http_error(request: Request, error: Exception) -> JSONResponse:
     detail = REASONS[400] if error.status_code == 400 else f"{error.detail}."
     refusal = Refusal(error.status_code, code, detail, error.headers)
     return build_refusal_response(refusal, request.scope)
+
+
+async def answer_fault(request: Request, _error: Exception) -> JSONResponse:
+    """Answer where something went wrong here; the `Observer` tells the log what."""
+    return build_refusal_response(refuse_by_fault(), request.scope)
 
 
 def _describe_place(parts: tuple[str | int, ...]) -> str:

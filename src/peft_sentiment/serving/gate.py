@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peft_sentiment.serving.logs import log, log_fault
-from peft_sentiment.serving.refusals import Refusal, refuse_for_now
+from peft_sentiment.serving.refusals import Refusal, refuse_by_fault, refuse_for_now
 from peft_sentiment.serving.service import Facts, Service
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
@@ -100,8 +100,7 @@ class Observer:
             refusal = raised
         except Exception:
             log_fault("fault", request_id=scope[REQUEST_ID], route=find_route(scope))
-            message = "Something went wrong here. The log says where, by request_id."
-            refusal = Refusal(500, "fault", message)
+            refusal = refuse_by_fault()
         finally:
             self._service.forget_limit(limit)
         if answer.status is None:

@@ -5,6 +5,8 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 LOGGER = logging.getLogger("peft_sentiment.serving")
@@ -32,14 +34,22 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
-def set_up_logs() -> None:
-    """Write our own records and uvicorn's to standard error, as JSON."""
+@contextmanager
+def logs_as_json() -> Iterator[None]:
+    """Write our own records and uvicorn's to standard error, as JSON, in this block."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name, level in ((LOGGER.name, logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
+    loggers = (LOGGER, logging.getLogger("uvicorn"))
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    for logger, level in zip(loggers, (logging.INFO, logging.WARNING), strict=True):
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagates, level) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagates
+            logger.setLevel(level)
 
 
 def log(event: str, level: int = logging.INFO, **facts: object) -> None:

@@ -30,3 +30,8 @@ class Refusal(Exception):  # noqa: N818 - nothing went wrong here; the request i
 def refuse_for_now(code: str, message: str, seconds: int) -> Refusal:
     """Return a 503 that says when to come back."""
     return Refusal(503, code, message, {"Retry-After": str(seconds)})
+
+
+def refuse_by_fault() -> Refusal:
+    """Return the 500 of a fault of our own."""
+    return Refusal(500, "fault", "Something went wrong here. The log says where, by request_id.")

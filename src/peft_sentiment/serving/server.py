@@ -17,7 +17,7 @@ from peft_sentiment.config import ServiceSettings
 from peft_sentiment.serving.adapters import AdapterRegistry, Overrides
 from peft_sentiment.serving.api import build_app
 from peft_sentiment.serving.keys import KEYS_VARIABLE, load_api_keys
-from peft_sentiment.serving.logs import log, set_up_logs
+from peft_sentiment.serving.logs import log, logs_as_json
 from peft_sentiment.serving.refusals import Refusal
 from peft_sentiment.serving.service import Service, load_adapters
 
@@ -82,19 +82,17 @@ def serve(adapters: Mapping[str, str], settings: ServiceSettings, overrides: Ove
         SettingsError: the keys can't be read.
     """
     keys = load_api_keys(settings.api_keys_file, os.environ)
-    set_up_logs()
     registry = AdapterRegistry(overrides, settings.adapters_folder, settings.max_adapters)
     load_adapters(registry, adapters)
-    if settings.host not in LOOPBACK and not len(keys):
-        log(
-            f"others can reach this service, and no key is asked for: set {KEYS_VARIABLE}",
-            logging.WARNING,
-        )
     service = Service(settings, registry, keys)
-    # uvicorn raises the signal again when it has ended; that it came is no error here.
-    with contextlib.suppress(KeyboardInterrupt):
-        Server(build_config(service), service).run()
-    log("stopped")
+    with logs_as_json():
+        if settings.host not in LOOPBACK and not len(keys):
+            words = f"others can reach this service, and no key is asked for: set {KEYS_VARIABLE}"
+            log(words, logging.WARNING)
+        # uvicorn raises the signal again when it has ended; that it came is no error here.
+        with contextlib.suppress(KeyboardInterrupt):
+            Server(build_config(service), service).run()
+        log("stopped")
 
 
 def build_config(service: Service) -> uvicorn.Config:

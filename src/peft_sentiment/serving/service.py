@@ -154,6 +154,9 @@ class Service:
             if len(text) > longest:
                 message = f"Text {place} has {len(text):,} characters; a text may have {longest:,}."
                 raise Refusal(413, "text_too_long", message)
+            if not _is_unicode(text):
+                message = f"Text {place} holds half a character (a lone surrogate), which is none."
+                raise Refusal(422, "malformed_request", message)
         if is_explained and importlib.util.find_spec("captum") is None:
             message = (
                 "Explanations need Captum on the server: pip install 'peft-sentiment[explain]'."
@@ -178,6 +181,15 @@ class Service:
             raise Refusal(501, "no_explanations", str(error)) from error
         self.metrics.explanations.labels(loaded.name).inc(len(texts))
         return explained
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text can be written down; JSON can name halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def build_answer(
