@@ -1,13 +1,13 @@
 # The service: slim, CPU only, not as root. See docs/serving.md.
 FROM python:3.12-slim
 
-# PyTorch's own index has the build without CUDA; the other one brings gigabytes of it.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Name PyTorch's index of CPU builds here, or torch brings gigabytes of CUDA.
+ARG TORCH_INDEX=
 
 WORKDIR /app
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN python -m pip install --no-cache-dir torch==2.13.0 --index-url "$TORCH_INDEX" \
+RUN python -m pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0 \
  && python -m pip install --no-cache-dir -c constraints.txt '.[serve,explain]' \
  && useradd --system --create-home --uid 10001 service \
  && mkdir /adapters

@@ -54,7 +54,7 @@ def main() -> int:
         expected, before = score_offline(adapters, texts)
         (folder / "expected.json").write_text(json.dumps({"texts": texts, "answers": expected}))
         with running_service(adapters) as (process, address):
-            ask(folder, address, options.connections, WARM_UP_SECONDS, 0)
+            ask(folder, address, options.connections, min(WARM_UP_SECONDS, options.seconds), 0)
             start = measure_megabytes(process)
             full = ask(folder, address, options.connections, options.seconds, 0)
             middle = measure_megabytes(process)

@@ -230,6 +230,7 @@ def test_too_many_requests_at_once_are_refused(
         answer = client.post("/v1/predict", json={"texts": "a"})
         require_error(answer, 503, "too_many_requests")
         assert int(answer.headers["retry-after"]) >= 1
+        assert client.get("/healthz").status_code == 200
 
 
 def test_without_a_key_nothing_but_the_state_is_told(tiny_adapters: TinyAdapters) -> None:

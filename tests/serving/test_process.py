@@ -1,6 +1,8 @@
 """The service as a process: bodies that come slowly, signals, and what cannot be served."""
 
+import asyncio
 import collections
+import contextlib
 import http.client
 import json
 import os
@@ -72,6 +74,52 @@ def test_a_malformed_chunk_is_told_in_the_same_form(port: int) -> None:
     assert 400 <= status < 500
 
 
+def test_what_is_stuck_is_told_that_the_service_stops(
+    tiny_adapters: TinyAdapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = {"plain": tiny_adapters.folders["plain"]}
+    service = build_service(adapters, port=0, drain_seconds=0.3)
+    body = b'{"texts": "good"}'
+    request = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    answers: list[tuple[int, dict[str, str]]] = []
+
+    async def never(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(service, "_label", never)
+    with listening(service) as address:
+        port = int(address.rpartition(":")[2])
+        asker = threading.Thread(target=lambda: answers.append(exchange(port, request)))
+        asker.start()
+        while not service.under_way:
+            time.sleep(0.01)
+    asker.join(timeout=20)
+    [(status, error)] = answers
+    assert (status, error["code"]) == (503, "draining")
+
+
+def test_stopping_bounds_what_is_under_way_and_passes_over_what_is_late(
+    tiny_adapters: TinyAdapters,
+) -> None:
+    service = build_service({"plain": tiny_adapters.folders["plain"]}, drain_seconds=1)
+
+    async def run() -> float:
+        await service.start()
+        loop = asyncio.get_running_loop()
+        async with service.limit_time() as under_way:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0) as late:
+                    service._limits.add(late)
+                    try:
+                        await asyncio.sleep(20)
+                    finally:
+                        service._bound_limits()
+        await service.stop()
+        return (under_way.when() or 0) - loop.time()
+
+    assert asyncio.run(run()) <= 1
+
+
 @dataclass
 class ServiceProcess:
     """A running `peft-sentiment serve`.
@@ -114,8 +162,9 @@ class Asker(threading.Thread):
     """A client that asks for reviews in turn until nobody answers.
 
     Attributes:
-        answers: review and adapter -> what came back for it.
-        unanswered: requests that were sent and came to nothing.
+        statuses: how often each came back.
+        answers: review, adapter and the probabilities that came back.
+        cut_off: answers that ended in their midst.
     """
 
     def __init__(self, port: int, texts: list[str], start: int) -> None:

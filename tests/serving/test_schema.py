@@ -18,7 +18,7 @@ def described(tiny_adapters: TinyAdapters) -> Iterator[schemathesis.BaseSchema]:
     adapters = {"plain": tiny_adapters.folders["plain"]}
     service = build_service(adapters, root=tiny_adapters.root, keys=(KEY,), port=0)
     with listening(service) as address:
-        yield schemathesis.openapi.from_url(f"{address}/openapi.json")
+        yield schemathesis.openapi.from_url(f"{address}/openapi.json", timeout=120)
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

@@ -20,7 +20,7 @@ from peft_sentiment.serving.refusals import Refusal, refuse_by_fault, refuse_for
 from peft_sentiment.serving.service import Facts, Service
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
-"""What is answered without a key."""
+"""What is answered without a key, and however much is under way."""
 
 KNOWN_PATHS = frozenset({*OPEN_PATHS, "/metrics", "/v1/predict", "/v1/adapters"})
 """Routes without a part that changes."""
@@ -158,7 +158,9 @@ class Guard:
     def _judge(self, path: str, headers: Headers) -> Refusal | None:
         """Return what speaks against a request before its body is read."""
         service, settings = self._service, self._service.settings
-        if path not in OPEN_PATHS and not service.keys.let_in(headers.get("authorization")):
+        if path in OPEN_PATHS:
+            return None
+        if not service.keys.let_in(headers.get("authorization")):
             message = "A key is needed, as in: Authorization: Bearer KEY."
             return Refusal(401, "key_needed", message, {"WWW-Authenticate": "Bearer"})
         if service.under_way > settings.max_requests:

@@ -50,7 +50,7 @@ class Service:
     def __init__(self, settings: ServiceSettings, registry: AdapterRegistry, keys: ApiKeys) -> None:
         self.settings, self.registry, self.keys = settings, registry, keys
         self.metrics = ServiceMetrics()
-        self.metrics.adapters.set(len(registry))
+        self.metrics.adapters.set_function(lambda: len(registry))
         self.is_draining = False
         self._limits: set[asyncio.Timeout] = set()
         self._batches: asyncio.Task[None] | None = None
@@ -98,7 +98,8 @@ class Service:
         latest = self._loop.time() + self.settings.drain_seconds
         for limit in self._limits:
             when = limit.when()
-            limit.reschedule(latest if when is None else min(when, latest))
+            if when is not None and not limit.expired():
+                limit.reschedule(min(when, latest))
 
     async def predict(self, request: PredictRequest, facts: Facts) -> PredictAnswer:
         """Label the texts of a request.
@@ -128,9 +129,7 @@ class Service:
         Raises:
             Refusal: it can't be.
         """
-        loaded = await asyncio.to_thread(self.registry.load_from_root, name, folder)
-        self.metrics.adapters.set(len(self.registry))
-        return loaded
+        return await asyncio.to_thread(self.registry.load_from_root, name, folder)
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter.
@@ -139,7 +138,6 @@ class Service:
             Refusal: there is none of this name, or adapters are fixed.
         """
         self.registry.remove(name)
-        self.metrics.adapters.set(len(self.registry))
         self.metrics.forget_adapter(name)
 
     def _require_allowed(self, texts: Sequence[str], is_explained: bool) -> None:
