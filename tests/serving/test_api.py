@@ -409,6 +409,8 @@ def test_other_origins_are_let_in_only_when_listed(
 def test_openapi_has_examples_and_one_form_of_errors(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert schema["components"]["schemas"]["PredictRequest"]["examples"]
+    one, many = schema["components"]["schemas"]["PredictRequest"]["properties"]["texts"]["anyOf"]
+    assert (one["maxLength"], many["maxItems"]) == (20_000, 64)
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     for methods in schema["paths"].values():
         for operation in methods.values():

@@ -24,6 +24,7 @@ from peft_sentiment.serving.schemas import (
     LoadRequest,
     PredictAnswer,
     PredictRequest,
+    describe_limits,
 )
 from peft_sentiment.serving.service import Service
 
@@ -68,6 +69,7 @@ def build_app(service: Service) -> ASGIApp:
     add_state_routes(app, service, secured)
     add_predict_route(app, service, secured)
     add_adapter_routes(app, service, secured)
+    describe_limits(app.openapi(), service.settings)
     guarded: ASGIApp = Guard(app, service)
     if service.settings.cors_origins:
         guarded = CORSMiddleware(

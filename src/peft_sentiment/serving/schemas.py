@@ -1,9 +1,10 @@
 """Bodies of requests and answers, as OpenAPI describes them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from peft_sentiment.config import ServiceSettings
 from peft_sentiment.serving.adapters import NAME_PATTERN
 
 AdapterName = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -150,3 +151,18 @@ class ErrorBody(Body):
     )
 
     error: ErrorDetail
+
+
+def describe_limits(description: dict[str, Any], settings: ServiceSettings) -> None:
+    """Write into an OpenAPI description what this service allows of texts.
+
+    Args:
+        description: of FastAPI; changed in place.
+        settings: of the service.
+    """
+    request = description["components"]["schemas"][PredictRequest.__name__]
+    one, many = request["properties"]["texts"]["anyOf"]
+    one["maxLength"] = many["items"]["maxLength"] = settings.max_text_characters
+    many["maxItems"] = settings.max_texts
+    request["if"] = {"properties": {"explain": {"const": True}}, "required": ["explain"]}
+    request["then"] = {"properties": {"texts": {"maxItems": settings.max_explained_texts}}}
