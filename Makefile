@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check format docs bench quality chaos verify-matrix setup clean
+.PHONY: run test check format docs bench quality chaos load verify-matrix setup clean
 
 run: $(VENV)/.ready
 	$(BIN)/peft-sentiment run $(ARGS)
@@ -36,6 +36,10 @@ quality: $(VENV)/.ready
 
 chaos: $(VENV)/.ready
 	$(BIN)/python benchmarks/chaos.py $(ARGS)
+
+load: $(VENV)/.ready
+	$(PIP_INSTALL) -e '.[serve,load]'
+	$(BIN)/python benchmarks/load.py $(ARGS)
 
 setup: $(VENV)/.ready-dev
 

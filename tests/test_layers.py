@@ -39,6 +39,7 @@ TORCH_FREE_MODULES = (
     "checking",
     "cli",
     "commands",
+    "commands.serve",
     "config",
     "records",
     "errors",

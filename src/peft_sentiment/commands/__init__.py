@@ -6,7 +6,17 @@ A command imports what it needs when it is called, so that the help answers at o
 from collections.abc import Callable
 from typing import Any
 
-from peft_sentiment.commands import check, demo, doctor, experiments, push, report, run, saved
+from peft_sentiment.commands import (
+    check,
+    demo,
+    doctor,
+    experiments,
+    push,
+    report,
+    run,
+    saved,
+    serve,
+)
 
 ADDERS: tuple[Callable[[Any], None], ...] = (
     run.add_run,
@@ -18,6 +28,7 @@ ADDERS: tuple[Callable[[Any], None], ...] = (
     push.add_push,
     saved.add_predict,
     demo.add_demo,
+    serve.add_serve,
     saved.add_verify,
     check.add_check,
     experiments.add_methods,

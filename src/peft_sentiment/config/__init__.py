@@ -13,7 +13,12 @@ from peft_sentiment.config.data import (
     Truncation,
 )
 from peft_sentiment.config.evaluation import EvaluationSettings, OutputSettings
-from peft_sentiment.config.fields import SettingField, list_setting_fields, parse_flag_value
+from peft_sentiment.config.fields import (
+    SettingField,
+    list_setting_fields,
+    parse_flag_value,
+    read_setting_fields,
+)
 from peft_sentiment.config.model import (
     LORA_METHODS,
     METHODS,
@@ -24,6 +29,7 @@ from peft_sentiment.config.model import (
     AdapterSettings,
     ModelSettings,
 )
+from peft_sentiment.config.service import SERVICE_SECTION, ServiceSettings
 from peft_sentiment.config.training import TrainingSettings
 from peft_sentiment.config.tree import (
     DEFAULT_PRESET,
@@ -44,12 +50,14 @@ __all__ = [
     "PACKAGED_MODELS",
     "PACKAGED_ROTTEN_TOMATOES",
     "SECTIONS",
+    "SERVICE_SECTION",
     "USUAL_SIZES",
     "AdapterSettings",
     "DataSettings",
     "EvaluationSettings",
     "ModelSettings",
     "OutputSettings",
+    "ServiceSettings",
     "SettingField",
     "Settings",
     "TrainingSettings",
@@ -60,4 +68,5 @@ __all__ = [
     "list_setting_fields",
     "load_settings",
     "parse_flag_value",
+    "read_setting_fields",
 ]

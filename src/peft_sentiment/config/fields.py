@@ -38,12 +38,18 @@ class SettingField:
 
 @functools.cache
 def list_setting_fields() -> tuple[SettingField, ...]:
-    """Return every setting, in order of declaration."""
+    """Return every setting of a run, in order of declaration."""
+    return tuple(
+        item for section, type_ in SECTIONS.items() for item in read_setting_fields(section, type_)
+    )
+
+
+def read_setting_fields(section: str, settings_type: type) -> tuple[SettingField, ...]:
+    """Return the settings that a record declares, in its order."""
+    kinds, texts = typing.get_type_hints(settings_type), _read_explanations(settings_type)
     return tuple(
         SettingField(section, item.name, kinds[item.name], _get_default(item), texts[item.name])
-        for section, type_ in SECTIONS.items()
-        for kinds, texts in [(typing.get_type_hints(type_), _read_explanations(type_))]
-        for item in dataclasses.fields(type_)
+        for item in dataclasses.fields(settings_type)
     )
 
 

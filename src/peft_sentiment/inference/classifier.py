@@ -330,17 +330,24 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             DataError, DeviceMemoryError: as in `predict_reviews`.
         """
-        evaluation = self.settings.evaluation
         alone = self._score(texts)
+        joined = self.conclude(texts, alone)
+        return {"adapter": alone, "peft": joined} if self.has_companion else {"peft": joined}
+
+    def conclude(self, texts: Sequence[str], alone: Predictions) -> Predictions:
+        """Return what is said in the end: by the adapter and its companion, calibrated.
+
+        Args:
+            texts: N texts.
+            alone: what the adapter says of them, at temperature 1.
+        """
         companion = self.companion_ if self.has_companion else None
         predictions = alone if companion is None else companion.join(texts, alone)
         # The calibration of both together says nothing of the adapter alone.
-        is_calibrated = evaluation.calibrate and companion is self.companion_
+        is_calibrated = self.settings.evaluation.calibrate and companion is self.companion_
         if is_calibrated and self.calibration_ is not None:
             predictions = rescale(predictions, self.calibration_.temperature)
-        return (
-            {"peft": predictions} if companion is None else {"adapter": alone, "peft": predictions}
-        )
+        return predictions
 
     def _score(self, texts: Sequence[str]) -> Predictions:
         """Return predictions at temperature 1."""

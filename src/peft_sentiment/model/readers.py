@@ -64,8 +64,25 @@ def build_packed_model(
         choose_form: which form of attention a review takes.
         is_merged: whether adapters are merged for scoring; else they can be trained.
     """
-    bare = _get_bare_model(model)
     build = build_merged_projection if is_merged else build_projection
+    return read_packed_model(model, dtype, choose_form, build)
+
+
+def read_packed_model(
+    model: nn.Module,
+    dtype: torch.dtype,
+    choose_form: ChooseForm,
+    build: Callable[[nn.Module, torch.dtype], Projection],
+) -> PackedModel:
+    """Return the fast form of a model, as `build_packed_model` does.
+
+    Args:
+        model: as there.
+        dtype: as there.
+        choose_form: as there.
+        build: makes what computes a linear layer, adapted or not.
+    """
+    bare = _get_bare_model(model)
     embed, blocks, read, classify = READERS[bare.config.model_type](bare)
     layers = tuple(
         read(block, lambda module: build(module, dtype), bare.config) for block in blocks

@@ -5,13 +5,21 @@
 
 from collections.abc import Iterator
 
-from peft_sentiment.config import SECTIONS, SettingField, describe_kind, list_setting_fields
+from peft_sentiment.config import (
+    SECTIONS,
+    SERVICE_SECTION,
+    ServiceSettings,
+    SettingField,
+    describe_kind,
+    read_setting_fields,
+)
 
 INTRODUCTION = """# Settings
 
 Every setting has a flag of `peft-sentiment run` and `train`, and a place in a TOML file
 (`--config FILE`), in the section named here. A preset (`--preset`) is such a file in the package.
 A flag overrides the file, the file overrides the preset. `--dry-run` prints what would be used.
+Those of the last section are flags of `peft-sentiment serve` alone.
 
 This page is made from the code by `make docs`.
 """
@@ -23,10 +31,10 @@ def render_settings_reference() -> str:
 
 
 def _render_sections() -> Iterator[str]:
-    for section, settings_type in SECTIONS.items():
+    for section, settings_type in {**SECTIONS, SERVICE_SECTION: ServiceSettings}.items():
         yield f"## [{section}]\n\n{settings_type.__doc__}\n"
         yield "| setting | flag | value | default | what it does |\n|---|---|---|---|---|"
-        yield from (_render_row(item) for item in list_setting_fields() if item.section == section)
+        yield from (_render_row(item) for item in read_setting_fields(section, settings_type))
         yield ""
 
 

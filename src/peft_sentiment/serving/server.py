@@ -1,0 +1,113 @@
+"""A service as a process: loaded, listening, and stopped without losing what it accepted."""
+
+import contextlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from peft_sentiment.config import ServiceSettings
+from peft_sentiment.serving.adapters import AdapterRegistry, Overrides
+from peft_sentiment.serving.api import build_app
+from peft_sentiment.serving.keys import KEYS_VARIABLE, load_api_keys
+from peft_sentiment.serving.logs import log, logs_as_json
+from peft_sentiment.serving.refusals import Refusal
+from peft_sentiment.serving.service import Service, load_adapters
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+IDLE_SECONDS = 30
+"""A connection on which nothing is asked is closed after so long."""
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 that tells a request which is none in the one form of all errors."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, and hang up."""
+        body = json.dumps(Refusal(400, "malformed_http", msg).as_body("")).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """A server that tells the service when it is to stop."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def startup(self, sockets: Any = None) -> None:  # noqa: ANN401 - uvicorn's own
+        """Listen, and tell where."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            names = [adapter.name for adapter in self._service.registry.list_adapters()]
+            log("listening", host=host, port=port, adapters=names)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal to stop."""
+        if self.started:
+            self._service.begin_draining()
+        super().handle_exit(sig, frame)
+
+
+def serve(adapters: Mapping[str, str], settings: ServiceSettings, overrides: Overrides) -> None:
+    """Load adapters and serve them until SIGTERM or Ctrl-C.
+
+    Args:
+        adapters: name -> folder; the first one is the default.
+        settings: of the service.
+        overrides: settings of model and scoring that were given by hand.
+
+    Raises:
+        AdapterError: an adapter can't be loaded.
+        SettingsError: the keys can't be read.
+    """
+    keys = load_api_keys(settings.api_keys_file, os.environ)
+    registry = AdapterRegistry(overrides, settings.adapters_folder, settings.max_adapters)
+    load_adapters(registry, adapters)
+    service = Service(settings, registry, keys)
+    with logs_as_json():
+        if settings.host not in LOOPBACK and not len(keys):
+            words = f"others can reach this service, and no key is asked for: set {KEYS_VARIABLE}"
+            log(words, logging.WARNING)
+        # uvicorn raises the signal again when it has ended; that it came is no error here.
+        with contextlib.suppress(KeyboardInterrupt):
+            Server(build_config(service), service).run()
+        log("stopped")
+
+
+def build_config(service: Service) -> uvicorn.Config:
+    """Return how uvicorn is to run a service."""
+    settings = service.settings
+    return uvicorn.Config(
+        build_app(service),
+        host=settings.host,
+        port=settings.port,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + 1,
+    )
