@@ -6,7 +6,7 @@ A command imports what it needs when it is called, so that the help answers at o
 from collections.abc import Callable
 from typing import Any
 
-from peft_sentiment.commands import check, doctor, experiments, push, report, run, saved
+from peft_sentiment.commands import check, doctor, experiments, export, push, report, run, saved
 
 ADDERS: tuple[Callable[[Any], None], ...] = (
     run.add_run,
@@ -16,6 +16,7 @@ ADDERS: tuple[Callable[[Any], None], ...] = (
     saved.add_errors,
     report.add_report,
     push.add_push,
+    export.add_export,
     saved.add_predict,
     saved.add_demo,
     saved.add_verify,
