@@ -83,8 +83,8 @@ class GraphWriter:
         from onnx import numpy_helper
 
         name = f"weight_{len(self.weights)}"
-        array = values.detach().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        array = values.detach().numpy() if isinstance(values, torch.Tensor) else values
+        self.weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def add(self, operation: str, *inputs: str, name: str = "", **attributes: Any) -> str:  # noqa: ANN401
