@@ -131,10 +131,10 @@ def test_the_record_tells_how_the_export_was_checked(exports: Exports) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"flipped": 3}, "labels are flipped"),
+        ({"flipped": 2}, "2 labels are flipped, allowed are 1"),
         ({"largest_logit_difference": 2.0}, "a logit differs by 2"),
         ({"largest_logit_difference": float("nan")}, "a logit differs by nan"),
-        ({"exported": ScoredForm(0.5, 1.0, 1)}, "accuracy is lost"),
+        ({"exported": ScoredForm(0.5, 1.0, 1)}, "40 labels fewer are right"),
     ],
 )
 def test_an_export_too_far_from_its_original_is_refused(

@@ -4,6 +4,7 @@ Shapes: N reviews, C labels.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -300,20 +301,21 @@ def _score(logits: Logits, names: Sequence[str], labels: Sequence[str] | None) -
 
 
 def require_within(check: ExportCheck, limits: ExportLimits, output: Path) -> None:
-    """Check that an export is near enough to its original.
+    """Check that an export is near enough to its original; shares allow whole reviews, rounded up.
 
     Raises:
         ExportError: it is not.
     """
+    lost = round((check.accuracy_loss or 0.0) * check.reviews)
     found = {
-        "labels are flipped": (check.flipped / check.reviews, limits.flipped),
-        "accuracy is lost": (check.accuracy_loss or 0.0, limits.accuracy_loss),
+        "labels are flipped": (check.flipped, limits.flipped),
+        "labels fewer are right": (lost, limits.accuracy_loss),
     }
-    reasons = [
-        f"{100 * value:.2f} % of {what}, allowed are {100 * most:.2f} %"
-        for what, (value, most) in found.items()
-        if value > most
-    ]
+    reasons = []
+    for what, (count, share) in found.items():
+        allowed = math.ceil(share * check.reviews)
+        if count > allowed:
+            reasons.append(f"{count} {what}, allowed are {allowed}")
     # A logit that is no number is larger than nothing, but must not pass.
     if not check.largest_logit_difference <= limits.logit_difference:
         reasons.append(
