@@ -95,6 +95,24 @@ def bench_scoring(rounds: int) -> Figures:
     return {"ratios": ratios, "rounds": pairs}
 
 
+def bench_exports(rounds: int) -> Figures:
+    """Reviews a second of the exports, against pipeline and plain int8, and what int8 costs."""
+    pairs = [
+        {
+            "onnx-int8": measure("score-export", reviews=256, int8=True),
+            "onnx": measure("score-export", reviews=256),
+            "pipeline": measure("score-pipeline", reviews=256),
+            "plain int8": measure("score-onnx", reviews=256, batch_size=8, int8=True),
+        }
+        for _ in range(rounds)
+    ]
+    ratios = {
+        what: statistics.median(_rate(pair["onnx-int8"]) / _rate(pair[what]) for pair in pairs)
+        for what in ("pipeline", "plain int8", "onnx")
+    }
+    return {"ratios": ratios, "rounds": pairs, "check": measure("check-export", reviews=5000)}
+
+
 def bench_accuracy(_rounds: int) -> Figures:
     """Accuracy on 5,000 held-out reviews: the fast path against float32, same seed and data."""
     fast = measure("accuracy", reviews=5000)
@@ -133,6 +151,7 @@ def _rate(figures: Figures) -> float:
 PARTS: dict[str, Callable[[int], Figures]] = {
     "training": bench_training,
     "scoring": bench_scoring,
+    "exports": bench_exports,
     "accuracy": bench_accuracy,
     "growth": bench_growth,
 }
@@ -158,6 +177,8 @@ def render_rows(results: Figures) -> list[Row]:
             ("", f"{ratio:.2f} x", f"{what} ({_rate(last[what]):.1f} reviews/s)")
             for what, ratio in scoring["ratios"].items()
         ]
+    if exports := results.get("exports"):
+        rows += render_exports(exports)
     if accuracy := results.get("accuracy"):
         fast, slow = accuracy["fast"], accuracy["float32"]
         rows.append((
@@ -176,6 +197,23 @@ def render_rows(results: Figures) -> list[Row]:
              f"{f['peak_rss_bytes'] / 1e9:.2f} GB")
             for n, f in growth["by_reviews"].items()
         ]  # fmt: skip
+    return rows
+
+
+def render_exports(exports: Figures) -> list[Row]:
+    """Return the rows of the exports."""
+    last, check = exports["rounds"][-1], exports["check"]
+    rows: list[Row] = [("export, onnx-int8", f"{_rate(last['onnx-int8']):.1f} reviews/s", "")]
+    rows += [
+        ("", f"{ratio:.2f} x", f"{what} ({_rate(last[what]):.1f} reviews/s)")
+        for what, ratio in exports["ratios"].items()
+    ]
+    rows.append((
+        "", f"{100 * check['accuracy_after']:.2f} %",
+        f"the adapter in float32: {100 * check['accuracy_before']:.2f} %, 5,000 held-out reviews; "
+        f"{100 * check['flipped']:.2f} % of labels flipped; {check['bytes_after'] / 1e6:.1f} MB, "
+        f"the adapter with its base {check['bytes_before'] / 1e6:.1f}",
+    ))  # fmt: skip
     return rows
 
 

@@ -7,8 +7,10 @@ own examples.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ import torch  # noqa: E402
 from peft_sentiment import SentimentClassifier  # noqa: E402
 from peft_sentiment.config import DataSettings, load_settings  # noqa: E402
 from peft_sentiment.data.sources import load_reviews  # noqa: E402
+from peft_sentiment.files import compute_sha256  # noqa: E402
 from peft_sentiment.model.memory import measure_peak_rss  # noqa: E402
 from peft_sentiment.model.packaged import load_packaged_folder  # noqa: E402
 from peft_sentiment.records import Reviews, StepRecord  # noqa: E402
@@ -220,6 +223,69 @@ def _export_onnx(model: Any, path: Path) -> None:  # noqa: ANN401 - a model of t
     )  # fmt: skip
 
 
+def score_export(options: argparse.Namespace) -> Figures:
+    """Score by an exported adapter: `onnx-int8` if asked for, else `onnx`; tokenizing included."""
+    from peft_sentiment.inference.onnx import OnnxClassifier
+    from peft_sentiment.model.exported_files import (
+        FORMAT_VERSION,
+        ONNX,
+        ONNX_FILE,
+        ONNX_INT8,
+        RECORD_FILE,
+        TOKENIZER_FILE,
+    )
+    from peft_sentiment.model.onnx_export import write_int8_onnx, write_onnx
+    from peft_sentiment.records import render_json
+    from peft_sentiment.records.export import ExportRecord
+
+    classifier = SentimentClassifier(model_name_or_path=find_base(options.base))
+    classifier.build_base(LABELS)
+    encoder, texts = classifier.encoder_, list(draw_reviews(options.reviews).texts)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write = write_int8_onnx if options.int8 else write_onnx
+        write(encoder.model, folder / ONNX_FILE)
+        shutil.copy(encoder.folder / TOKENIZER_FILE, folder)
+        files = {file: compute_sha256(folder / file) for file in (ONNX_FILE, TOKENIZER_FILE)}
+        record = ExportRecord(
+            FORMAT_VERSION, ONNX_INT8 if options.int8 else ONNX, "", files, LABELS, "str",
+            options.max_length, "head", None, "lora", encoder.name, None, encoder.sha256, {},
+            None, None,
+        )  # fmt: skip
+        (folder / RECORD_FILE).write_text(render_json(record), encoding="utf-8")
+        exported = OnnxClassifier.load(folder, threads=options.threads)
+    return time_scoring(lambda: exported.predict_reviews(texts), len(texts))
+
+
+def check_export(options: argparse.Namespace) -> Figures:
+    """Train with the default settings, export, and compare on held-out reviews."""
+    from peft_sentiment.inference.export import CheckReviews, ExportLimits, export_adapter
+    from peft_sentiment.model.exported_files import ONNX_INT8
+
+    train = draw_reviews(options.train_reviews)
+    test = draw_reviews(options.reviews, skip=options.train_reviews)
+    classifier = SentimentClassifier.from_settings(load_settings())
+    classifier.fit(train.texts, train.labels)
+    with tempfile.TemporaryDirectory() as name:
+        adapter, endless = Path(name) / "adapter", ExportLimits(1, 1, float("inf"))
+        classifier.save(adapter)
+        record = export_adapter(
+            adapter, classifier, ONNX_INT8, Path(name) / "export",
+            CheckReviews("packaged/imdb", test.texts, test.labels), endless,
+            lambda _: contextlib.nullcontext(),
+        )  # fmt: skip
+    check = record.check
+    assert check is not None  # noqa: S101 - the export is written
+    return {
+        "flipped": check.flipped / check.reviews,
+        "accuracy_before": check.original.accuracy,
+        "accuracy_after": check.exported.accuracy,
+        "largest_logit_difference": check.largest_logit_difference,
+        "bytes_before": check.original.bytes,
+        "bytes_after": check.exported.bytes,
+    }
+
+
 def score_sentence_transformers(options: argparse.Namespace) -> Figures:
     """Encode by sentence-transformers, which computes the same encoder without the head."""
     from sentence_transformers import SentenceTransformer
@@ -285,6 +351,8 @@ CONTESTANTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "score-ours": score_ours,
     "score-pipeline": score_pipeline,
     "score-onnx": score_onnx,
+    "score-export": score_export,
+    "check-export": check_export,
     "score-sentence-transformers": score_sentence_transformers,
     "ceiling": measure_ceiling,
     "accuracy": compare_accuracy,

@@ -27,7 +27,7 @@ LAYERS = (
     ("unfinished",),
     ("pipeline",),
     ("labelling", "checking"),
-    ("saved_runs", "diagnosis", "experiments", "verification", "publishing"),
+    ("saved_runs", "diagnosis", "experiments", "verification", "publishing", "exporting"),
     ("commands",),
     ("cli",),
 )
@@ -46,6 +46,7 @@ TORCH_FREE_MODULES = (
     "files",
     "interruptions",
     "processes",
+    "data.batching",
     "data.files",
     "data.inspection",
     "data.sources",
@@ -77,6 +78,10 @@ TORCH_FREE_MODULES = (
     "training.search_ranges",
     "reporting.unfinished",
     "training.identity",
+    "inference.onnx",
+    "model.exported_files",
+    "records.export",
+    "reporting.export",
 )
 HEAVY_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate")
 

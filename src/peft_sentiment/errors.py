@@ -5,7 +5,8 @@
     |-- DataError               a data file, its rows and labels, the split
     |   `-- RefusedRowsError    rows that `check` found and training would refuse; exit code 1
     |-- ModelError              an encoder: missing, corrupt, not supported
-    |   `-- AdapterError        a saved adapter's folder
+    |   |-- AdapterError        a saved adapter's folder
+    |   `-- ExportError         an exported model: damaged, or too unlike its original
     |-- HubError                the model hub: unreachable, or without what was asked for
     |-- OutputError             a folder or file that can't be written
     |-- CheckpointError         a checkpoint that is damaged, or of another run
@@ -49,6 +50,10 @@ class ModelError(PeftSentimentError):
 
 class AdapterError(ModelError):
     """A saved adapter that is incomplete, corrupt or made for another base."""
+
+
+class ExportError(ModelError):
+    """An exported model that is damaged, or says too often something else than its original."""
 
 
 class HubError(PeftSentimentError):

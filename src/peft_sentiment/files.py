@@ -12,8 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from peft_sentiment.errors import OutputError
 
 if sys.platform != "win32":
@@ -156,6 +154,9 @@ def locked(path: Path, lock_file: Path, flag: str) -> Iterator[None]:
     Raises:
         OutputError: another process has it.
     """
+    # Whoever only reads what was exported need not have it.
+    from filelock import FileLock, Timeout
+
     with _output_errors(path):
         lock_file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(lock_file, timeout=0)

@@ -1,17 +1,22 @@
 """From texts to batches of token ids, with reviews of like length together.
 
+Only what makes tensors imports torch, when it is called: exported models are read without it.
+
 Shapes: B reviews of a batch, T tokens of the longest of them.
 """
 
+import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from peft_sentiment.config import Truncation
+
+if typing.TYPE_CHECKING:
+    import torch
 
 HEAD_SHARE = 0.25
 """Of a cut review, with `head+tail`: the share of the tokens that comes from its start."""
@@ -150,13 +155,15 @@ def cut_tokens(
 
 def pad_batch(
     token_ids: Sequence[NDArray[np.int32]], pad_id: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> "tuple[torch.Tensor, torch.Tensor | None]":
     """Put reviews of unlike length into one tensor.
 
     Returns:
         (B, T) token ids, padded at the end, and the (B, T) mask of real tokens, or None where
         nothing is padded.
     """
+    import torch
+
     longest = max(map(len, token_ids))
     batch = np.full((len(token_ids), longest), pad_id, dtype=np.int64)
     for row, ids in zip(batch, token_ids, strict=True):
@@ -170,8 +177,10 @@ def pad_batch(
 
 def iterate_padded_batches(
     reviews: TokenizedReviews, size: int, pad_id: int, rng: np.random.Generator
-) -> Iterator[dict[str, torch.Tensor]]:
+) -> "Iterator[dict[str, torch.Tensor]]":
     """Yield the reviews in an order by chance, in batches as a model takes them: ids and mask."""
+    import torch
+
     order = rng.permutation(len(reviews))
     for start in range(0, len(order), size):
         ids, mask = pad_batch([reviews.token_ids[i] for i in order[start : start + size]], pad_id)

@@ -16,10 +16,11 @@ from torch import nn
 from peft_sentiment.config import Settings, load_settings
 from peft_sentiment.data.batching import (
     LabelledTokens,
+    TokenizedReviews,
     iterate_padded_batches,
     tokenize_reviews,
 )
-from peft_sentiment.errors import SettingsError, suggest
+from peft_sentiment.errors import ExportError, SettingsError, suggest
 from peft_sentiment.evaluation.companion import (
     Companion,
     CompanionDraft,
@@ -37,8 +38,11 @@ from peft_sentiment.inference.arguments import (
     require_texts,
 )
 from peft_sentiment.inference.environment import read_versions
+from peft_sentiment.inference.exported import fill_classifier
+from peft_sentiment.inference.onnx import OnnxClassifier
 from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base
 from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
+from peft_sentiment.model.exported_files import is_export
 from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.model.metadata import FORMAT_VERSION, AdapterMetadata
 from peft_sentiment.model.methods import count_virtual_tokens, get_learning_rate_ratios
@@ -53,6 +57,7 @@ from peft_sentiment.processes import get_processes
 from peft_sentiment.records import Predictions, Reviews
 from peft_sentiment.records.calibration import Calibration
 from peft_sentiment.records.explanation import Explanation
+from peft_sentiment.records.export import ExportRecord
 
 if typing.TYPE_CHECKING:
     from peft_sentiment.training.fit import Event
@@ -77,6 +82,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         precision_: device and dtype in use.
         calibration_: what validation says of the probabilities; None where there was none.
         companion_: what speaks beside the adapter; None where nothing does.
+        export_: what was kept beside an exported model; None for any other.
+        runtime_: what scores in place of `model_`, of a model exported to ONNX.
 
     Raises:
         SettingsError: a setting is unknown, malformed or out of range.
@@ -85,6 +92,9 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> classifier = SentimentClassifier(r=16, num_train_epochs=3).fit(texts, labels)
         >>> classifier.predict_proba(["A film to fall asleep to."])
     """
+
+    export_: ExportRecord | None = None
+    runtime_: OnnxClassifier | None = None
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - each setting has its own type
         for name in settings:
@@ -179,6 +189,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_: nn.Module = nn.Module.to(encoder.model, device)
         self.calibration_: Calibration | None = None
         self.companion_: Companion | None = None
+        self.export_, self.runtime_ = None, None
         self._companion_draft: CompanionDraft | None = None
 
     def prepare_companion(self, train: Reviews, validation: Reviews | None) -> None:
@@ -233,12 +244,14 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             DataError: a label is not among them.
         """
-        data = self.settings.data
         require_known_labels(reviews.labels, self.label_names)
-        tokens = tokenize_reviews(
-            reviews.texts, self.encoder_.tokenizer, data.max_length, data.truncation
-        )
+        tokens = self.tokenize_texts(reviews.texts)
         return LabelledTokens.build(tokens, reviews.labels, self.label_names, reviews.weights)
+
+    def tokenize_texts(self, texts: Sequence[str]) -> TokenizedReviews:
+        """Return the token ids that the model reads of each text."""
+        data = self.settings.data
+        return tokenize_reviews(texts, self.encoder_.tokenizer, data.max_length, data.truncation)
 
     def iterate_fit(
         self,
@@ -351,6 +364,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _score(self, texts: Sequence[str]) -> Predictions:
         """Return predictions at temperature 1."""
+        if self.runtime_ is not None:
+            return self.runtime_.predict_uncalibrated(texts)
         self._require_model()
         settings = self.settings
         with memory_advice(settings):
@@ -380,6 +395,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # Predicting must not wait for what only explaining needs.
         from peft_sentiment.evaluation.explanation import STEPS, explain_reviews
 
+        self._require_torch_model("explain its labels")
         predictions, settings = self.predict_reviews(texts), self.settings
         with memory_advice(settings):
             return explain_reviews(
@@ -395,6 +411,11 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_reviews_without_adapter(self, texts: Sequence[str]) -> Predictions:
         """Return what the base with its untrained head says."""
+        if self.export_ is not None:
+            raise ExportError(
+                "An exported model can't be used without its adapter, which is part of it. "
+                "Load the adapter it was made from."
+            )
         self._require_model()
         if not isinstance(self.model_, PeftModel):
             return self._score(texts)
@@ -447,19 +468,23 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, folder: str | Path, **settings: Any) -> Self:  # noqa: ANN401 - any setting
-        """Read a saved classifier.
+        """Read a saved classifier, or an exported one, which can't be saved or explained again.
 
         Args:
-            folder: written by `save`.
+            folder: written by `save` or by `peft-sentiment export`.
             **settings: what differs from training, such as `device`, or `model_name_or_path` for
                 where the same base is on this machine.
 
         Raises:
             AdapterError: the folder is incomplete or corrupt, or the base is another one.
+            ExportError: an exported model is incomplete or damaged.
             ModelError, HubError: the base can't be loaded.
         """
         classifier = cls(**settings)
         wanted = classifier.settings
+        if is_export(Path(folder)):
+            fill_classifier(classifier, Path(folder), settings)
+            return classifier
         device = pick_device(wanted.model.device)
         model, encoder, metadata = load_adapter(
             Path(folder), wanted.model, base_name=settings.get("model_name_or_path")
@@ -492,6 +517,14 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def label_names(self) -> tuple[str, ...]:
         """The classes as texts."""
         return tuple(str(label) for label in self.classes_)
+
+    def _require_torch_model(self, task: str) -> None:
+        if self.runtime_ is not None:
+            raise ExportError(
+                f"A model exported to ONNX can't {task}. Load the adapter it was made from, or "
+                "export that with --to merged."
+            )
+        self._require_model()
 
     def _require_model(self) -> None:
         if not hasattr(self, "model_"):

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 from peft_sentiment.config import EvaluationSettings, load_settings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.arguments import PARAMETERS
+from peft_sentiment.inference.onnx import OnnxClassifier
 from peft_sentiment.inference.quick import QuickClassifier
+from peft_sentiment.model.exported_files import ONNX_FORMS, is_export, load_export_record
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.calibration import Calibration
 
@@ -38,8 +40,12 @@ def load_labeller(folder: Path, overrides: Overrides) -> Labeller:
         AdapterError: the adapter can't be loaded.
         SettingsError: a threshold is asked for, and the adapter can't tell any.
     """
-    quick = None
     settings = load_settings(overrides=overrides)
+    if is_export(folder) and load_export_record(folder).form in ONNX_FORMS:
+        runtime = OnnxClassifier.load(folder, calibrate=settings.evaluation.calibrate)
+        set_threshold(runtime, settings.evaluation, str(folder))
+        return runtime
+    quick = None
     if set(overrides.get("model", {})) <= QUICK_MODEL_SETTINGS and not settings.training.fp16:
         quick = QuickClassifier.load(folder, settings)
     if quick is None:

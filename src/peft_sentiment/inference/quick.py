@@ -15,9 +15,10 @@ from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.inference.arguments import require_texts
 from peft_sentiment.model.memory import memory_advice
-from peft_sentiment.model.merged import EncodingTokenizer, load_merged_model
+from peft_sentiment.model.merged import load_merged_model
 from peft_sentiment.model.packed import PackedModel
 from peft_sentiment.model.precision import choose_precision, pick_device
+from peft_sentiment.model.tokenizer_files import EncodingTokenizer
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.calibration import Calibration
 

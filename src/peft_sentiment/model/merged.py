@@ -10,7 +10,7 @@ Shapes: N tokens of all reviews, B reviews, D width, C labels.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -287,16 +287,3 @@ def _count_layers(family: Family, weights: Weights) -> int:
 def _require(is_plain: bool) -> None:
     if not is_plain:
         raise NotPlainError
-
-
-class EncodingTokenizer:
-    """A tokenizer of `tokenizers`, called as one of `transformers` is."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-
-    def __call__(self, texts: str | Sequence[str], **_: object) -> dict[str, Any]:
-        """Return token ids for several texts, and which tokens are special for one."""
-        if isinstance(texts, str):
-            return {"special_tokens_mask": self.tokenizer.encode(texts).special_tokens_mask}
-        return {"input_ids": [each.ids for each in self.tokenizer.encode_batch(list(texts))]}

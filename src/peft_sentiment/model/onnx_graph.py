@@ -1,0 +1,232 @@
+"""The encoder as an ONNX graph of ONNX Runtime's own fused operations, written node by node.
+
+For the BERT family; what it computes is what the model of `transformers` computes, to rounding.
+Attention, residual norms and activations with their bias are one operation each, and query, key and
+value are one product. The last layer is computed only at the first token of each review, where the
+head reads it, and there its key and value weights are applied to one query and one mixed state a
+head instead of to every token, which is the same by associativity and takes a thirtieth of the
+products; the key's bias adds the same to each score and so drops out.
+
+Shapes: B reviews, T tokens, D width, H heads, E width of the embeddings, V tokens known, C labels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from peft_sentiment.model.layer import Layer
+from peft_sentiment.model.readers import READERS
+
+OPSET, IR_VERSION, FUSED_DOMAIN = 17, 8, "com.microsoft"
+FUSED = ("Attention", "FastGelu", "Gelu")
+"""Operations of ONNX Runtime that are not in the standard.
+
+Its fused residual norm is not among them: that takes six times as long as a sum and a norm. A sum
+is written as Sum, for a norm after an Add would be fused when the graph is loaded.
+"""
+
+FLOAT, INT32, INT64 = 1, 6, 7
+"""ONNX's numbers of these types."""
+
+INPUT, MASK, OUTPUT = "input_ids", "attention_mask", "logits"
+MASKED = -1e4
+"""Added to the score of a token that is padding."""
+
+EXACT = "exact"
+"""Prefix of the nodes that are few and sensitive, and stay in float32."""
+
+Array = NDArray[Any]
+
+GELU = "gelu"
+ACTIVATIONS = {GELU: "Gelu", "relu": "Relu", "tanh": "Tanh", "gelu_new": "FastGelu"}
+"""Name in a config -> what computes it; Gelu and FastGelu are ONNX Runtime's own."""
+
+HEADS: dict[str, Callable[[Any], tuple[Any, str, Any]]] = {
+    "distilbert": lambda model: (model.pre_classifier, "relu", model.classifier),
+    "bert": lambda model: (model.bert.pooler.dense, "tanh", model.classifier),
+    "roberta": lambda model: (model.classifier.dense, "tanh", model.classifier.out_proj),
+    "electra": lambda model: (model.classifier.dense, GELU, model.classifier.out_proj),
+}
+HEADS |= dict.fromkeys(("xlm-roberta", "camembert"), HEADS["roberta"])
+"""Model type -> both linear layers of its head, and what stands between."""
+
+
+def can_write_fused(model: PreTrainedModel) -> bool:
+    """Tell whether a merged model can be written as a graph of fused operations."""
+    kind = model.config.model_type
+    if kind not in READERS or kind not in HEADS:
+        return False
+    if getattr(model.config, "position_embedding_type", "absolute") != "absolute":
+        return False
+    return all(layer.activation_name in ACTIVATIONS for layer in _read_layers(model))
+
+
+def _read_layers(model: PreTrainedModel) -> list[Layer]:
+    _, blocks, read, _ = READERS[model.config.model_type](model)
+    return [read(block, lambda module: module, model.config) for block in blocks]
+
+
+@dataclass
+class GraphWriter:
+    """Collects nodes and weights; each method returns the name of what it adds."""
+
+    nodes: list[Any] = field(default_factory=list)
+    weights: list[Any] = field(default_factory=list)
+
+    def weigh(self, values: Any) -> str:  # noqa: ANN401 - whatever makes an array
+        """Add a constant."""
+        from onnx import numpy_helper
+
+        name = f"weight_{len(self.weights)}"
+        array = values.detach().numpy() if isinstance(values, torch.Tensor) else values
+        self.weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def add(self, operation: str, *inputs: str, name: str = "", **attributes: Any) -> str:  # noqa: ANN401
+        """Add a node; its output has its name."""
+        from onnx import helper
+
+        domain = FUSED_DOMAIN if operation in FUSED else ""
+        output = f"{name or operation}_{len(self.nodes)}"
+        node = helper.make_node(
+            operation, list(inputs), [output], name=output, domain=domain, **attributes
+        )
+        self.nodes.append(node)
+        return output
+
+    def add_linear(self, x: str, linear: Any, name: str = "") -> str:  # noqa: ANN401 - nn.Linear
+        """Add a product and its bias."""
+        product = self.add("MatMul", x, self.weigh(linear.weight.T), name=name)
+        return self.add("Add", product, self.weigh(linear.bias))
+
+    def add_norm(self, x: str, norm: Any) -> str:  # noqa: ANN401 - nn.LayerNorm
+        """Add a norm over the last axis."""
+        weight, bias = self.weigh(norm.weight), self.weigh(norm.bias)
+        return self.add("LayerNormalization", x, weight, bias, epsilon=norm.eps, axis=-1)
+
+    def add_residual_norm(self, x: str, linear: Any, residual: str, norm: Any) -> str:  # noqa: ANN401
+        """Add a product with its bias, a residual, and the norm of the sum."""
+        added = self.add("Sum", self.add_linear(x, linear), residual)
+        return self.add_norm(added, norm)
+
+
+def write_fused_graph(model: PreTrainedModel) -> Any:  # noqa: ANN401 - an onnx.ModelProto
+    """Return a merged model as a graph of fused operations.
+
+    The graph takes (B, T) token ids and the mask of those that are real, and gives (B, C) logits.
+    Its words' embeddings are stored in int8 with a scale a word.
+
+    Args:
+        model: one that `can_write_fused`, in float32.
+    """
+    writer = GraphWriter()
+    x = _add_embeddings(writer, model)
+    mask = writer.add("Cast", MASK, to=INT32)
+    *layers, last = _read_layers(model)
+    for layer in layers:
+        x = _add_layer(writer, x, mask, layer)
+    first = _add_last_layer(writer, x, last)
+    inner, activation, outer = HEADS[model.config.model_type](model)
+    raised = writer.add(ACTIVATIONS[activation], writer.add_linear(first, inner, name=EXACT))
+    writer.add_linear(raised, outer, name=EXACT)
+    return _build_model(writer, len(model.config.id2label or ()))
+
+
+def _add_embeddings(writer: GraphWriter, model: Any) -> str:  # noqa: ANN401 - of transformers
+    """Add the (B, T, D) input of the first layer."""
+    body, kind = model.base_model, model.config.model_type
+    embeddings = body.embeddings
+    words = embeddings.word_embeddings.weight.detach()
+    scales = words.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    numbers = writer.add("Gather", writer.weigh(torch.round(words / scales).to(torch.int8)), INPUT)
+    scale = writer.add("Gather", writer.weigh(scales), INPUT)
+    x = writer.add("Mul", writer.add("Cast", numbers, to=FLOAT), scale)  # (B, T, E)
+    x = writer.add("Add", x, _add_positions(writer, embeddings, model.config, kind))
+    x = writer.add_norm(x, embeddings.LayerNorm)
+    if hasattr(body, "embeddings_project"):
+        x = writer.add_linear(x, body.embeddings_project, name=EXACT)
+    return x
+
+
+def _add_positions(writer: GraphWriter, embeddings: Any, config: Any, kind: str) -> str:  # noqa: ANN401
+    """Add the (T, E) embeddings of the places, that of the first segment among them."""
+    is_shifted = kind in ("roberta", "xlm-roberta", "camembert")
+    first = config.pad_token_id + 1 if is_shifted else 0
+    places = embeddings.position_embeddings.weight.detach()[first:]
+    if hasattr(embeddings, "token_type_embeddings"):
+        places = places + embeddings.token_type_embeddings.weight.detach()[0]
+    length = writer.add("Slice", writer.add("Shape", INPUT), *_list_numbers(writer, 1, 2))
+    start, axis = _list_numbers(writer, 0, 0)
+    return writer.add("Slice", writer.weigh(places), start, length, axis)
+
+
+def _list_numbers(writer: GraphWriter, *numbers: int) -> list[str]:
+    return [writer.weigh(np.array([number], np.int64)) for number in numbers]
+
+
+def _add_layer(writer: GraphWriter, x: str, mask: str, layer: Any) -> str:  # noqa: ANN401 - linears
+    """Add a layer that computes every token: (B, T, D) -> (B, T, D)."""
+    parts = (layer.query, layer.key, layer.value)
+    weight = writer.weigh(torch.cat([part.weight.detach() for part in parts]).T)
+    bias = writer.weigh(torch.cat([part.bias.detach() for part in parts]))
+    attended = writer.add("Attention", x, weight, bias, mask, num_heads=layer.heads)
+    x = writer.add_residual_norm(attended, layer.out, x, layer.attention_norm)
+    raised = writer.add(ACTIVATIONS[layer.activation_name], writer.add_linear(x, layer.inner))
+    return writer.add_residual_norm(raised, layer.outer, x, layer.output_norm)
+
+
+def _add_last_layer(writer: GraphWriter, x: str, layer: Any) -> str:  # noqa: ANN401 - as above
+    """Add the last layer at the first tokens: (B, T, D) -> (B, D)."""
+    heads, (width, inputs) = layer.heads, layer.key.weight.shape
+    by_head = [
+        part.weight.detach().reshape(heads, width // heads, inputs)
+        for part in (layer.key, layer.value)
+    ]
+    scale = (width // heads) ** -0.5
+    first = writer.add("Gather", x, writer.weigh(np.int64(0)), axis=1)  # (B, D)
+    query = writer.add_linear(first, layer.query, name=EXACT)
+    query = _reshape(writer, query, 0, heads, 1, -1)
+    query = writer.add("MatMul", query, writer.weigh(by_head[0] * scale), name=EXACT)
+    query = _reshape(writer, query, 0, heads, -1)  # (B, H, D)
+    turned = writer.add("Transpose", x, perm=[0, 2, 1])
+    scores = writer.add("MatMul", query, turned, name=EXACT)  # (B, H, T)
+    shares = writer.add("Softmax", writer.add("Add", scores, _add_bias(writer)), axis=-1)
+    mixed = _reshape(writer, writer.add("MatMul", shares, x, name=EXACT), 0, heads, 1, -1)
+    value = writer.weigh(by_head[1].transpose(1, 2))
+    mixed = _reshape(writer, writer.add("MatMul", mixed, value, name=EXACT), 0, -1)  # (B, D)
+    attended = writer.add("Add", mixed, writer.weigh(layer.value.bias))
+    attended = writer.add("Add", writer.add_linear(attended, layer.out, name=EXACT), first)
+    attended = writer.add_norm(attended, layer.attention_norm)
+    raised = writer.add_linear(attended, layer.inner, name=EXACT)
+    raised = writer.add(ACTIVATIONS[layer.activation_name], raised)
+    output = writer.add("Add", writer.add_linear(raised, layer.outer, name=EXACT), attended)
+    return writer.add_norm(output, layer.output_norm)
+
+
+def _add_bias(writer: GraphWriter) -> str:
+    """Add the (B, 1, T) numbers that take padding out of the first tokens' attention."""
+    mask = writer.add("Unsqueeze", writer.add("Cast", MASK, to=FLOAT), *_list_numbers(writer, 1))
+    padding = writer.add("Sub", writer.weigh(np.float32(1)), mask)
+    return writer.add("Mul", padding, writer.weigh(np.float32(MASKED)))
+
+
+def _reshape(writer: GraphWriter, x: str, *shape: int) -> str:
+    return writer.add("Reshape", x, writer.weigh(np.array(shape, np.int64)))
+
+
+def _build_model(writer: GraphWriter, labels: int) -> Any:  # noqa: ANN401 - an onnx.ModelProto
+    from onnx import helper
+
+    writer.nodes[-1].output[0] = OUTPUT
+    inputs = [
+        helper.make_tensor_value_info(name, INT64, ["batch", "tokens"]) for name in (INPUT, MASK)
+    ]
+    logits = helper.make_tensor_value_info(OUTPUT, FLOAT, ["batch", labels])
+    graph = helper.make_graph(writer.nodes, "classifier", inputs, [logits], writer.weights)
+    versions = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED_DOMAIN, 1)]
+    return helper.make_model(graph, opset_imports=versions, ir_version=IR_VERSION)
