@@ -1,7 +1,6 @@
 """Adapters on disk: written by `peft`, our own metadata beside them, and checked when loaded."""
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,16 +22,16 @@ from peft_sentiment.model.adapters import prepare_base, quiet_peft, settle_ranks
 from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder
 from peft_sentiment.model.metadata import (
     ADAPTER_FILES,
+    CARD_FILE,
     COMPANION_FILES,
     METADATA_FILE,
+    SEEN_FILE,
     AdapterMetadata,
+    list_sums,
     load_metadata,
+    render_metadata,
 )
 from peft_sentiment.model.untrusted import require_sizes_of_weights
-
-CARD_FILE = "README.md"
-SEEN_FILE = "seen_reviews.safetensors"
-"""Fingerprints of the reviews that the adapter was trained and validated on, where known."""
 
 
 def save_adapter(
@@ -65,12 +64,12 @@ def save_adapter(
         model.save_pretrained(str(draft), save_embedding_layers=False)
         encoder.tokenizer.save_pretrained(str(draft))
         (draft / CARD_FILE).unlink(missing_ok=True)
-        text = json.dumps(dataclasses.asdict(metadata), indent=2, ensure_ascii=False)
-        (draft / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
         if seen is not None:
             save_file({"fingerprints": seen}, draft / SEEN_FILE)
         if save_companion is not None:
             save_companion(draft)
+        text = render_metadata(dataclasses.asdict(metadata), list_sums(draft))
+        (draft / METADATA_FILE).write_text(text, encoding="utf-8")
 
 
 def load_seen(folder: Path) -> NDArray[np.uint64] | None:
