@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check format docs bench quality chaos verify-matrix setup clean
+.PHONY: run test check format docs bench quality chaos fuzz verify-matrix setup clean
 
 run: $(VENV)/.ready
 	$(BIN)/peft-sentiment run $(ARGS)
@@ -26,6 +26,9 @@ docs: $(VENV)/.ready-dev
 
 verify-matrix: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/verify_matrix.py
+
+fuzz: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/fuzz.py $(ARGS)
 
 bench: $(VENV)/.ready
 	$(PIP_INSTALL) -e '.[bench]'

@@ -38,6 +38,7 @@ from peft_sentiment.inference.arguments import (
 )
 from peft_sentiment.inference.environment import read_versions
 from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base
+from peft_sentiment.model.determinism import deterministic_algorithms
 from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
 from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.model.metadata import FORMAT_VERSION, AdapterMetadata
@@ -269,7 +270,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             pad_id=int(self.encoder_.tokenizer.pad_token_id),
             learning_rate_ratios=get_learning_rate_ratios(settings.adapter),
         )
-        with memory_advice(settings):
+        is_deterministic = settings.training.deterministic
+        with memory_advice(settings), deterministic_algorithms(is_deterministic):
             yield from fit_adapter(run, validation, saver)
             is_stopped = saver is not None and saver.is_stopping()
             if validation is not None and len(validation) and not is_stopped:
@@ -341,7 +343,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return predictions at temperature 1."""
         self._require_model()
         settings = self.settings
-        with memory_advice(settings):
+        is_deterministic = settings.training.deterministic
+        with memory_advice(settings), deterministic_algorithms(is_deterministic):
             return predict_reviews(
                 self.model_,
                 self.encoder_.tokenizer,

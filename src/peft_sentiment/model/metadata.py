@@ -9,8 +9,8 @@ from typing import Any
 
 from peft_sentiment.errors import AdapterError
 from peft_sentiment.files import compute_sha256, require_small_config
-from peft_sentiment.records import build_record
 from peft_sentiment.records.calibration import Calibration
+from peft_sentiment.records.conversion import build_record, require_types
 
 METADATA_FILE = "peft_sentiment.json"
 FORMAT_VERSION = 1
@@ -18,6 +18,9 @@ WEIGHTS_FILE, PICKLE_FILE = "adapter_model.safetensors", "adapter_model.bin"
 ADAPTER_FILES = ("adapter_config.json", WEIGHTS_FILE, METADATA_FILE)
 COMPANION_FILES = ("companion.json", "companion.safetensors")
 """What speaks beside the adapter, if anything: its words, and its numbers."""
+
+PROBE = "A naïve Film, 10/10! 悪い [SEP]"
+"""Text that tokenizers of one vocabulary and unlike rules cut up differently."""
 
 CARD_FILE = "README.md"
 SEEN_FILE = "seen_reviews.safetensors"
@@ -95,6 +98,7 @@ def load_metadata(folder: Path) -> AdapterMetadata:
         if values["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {values['format_version']}, needed is {FORMAT_VERSION}")
         metadata: AdapterMetadata = build_record(AdapterMetadata, values)
+        _require_sense(metadata)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AdapterError(
             f"{folder / METADATA_FILE}: not readable ({type(error).__name__}: {error}). "
@@ -125,6 +129,28 @@ def list_sums(folder: Path) -> dict[str, str]:
 def is_summed(name: str) -> bool:
     """Return whether the metadata has the sha256 of a file."""
     return name not in (METADATA_FILE, CARD_FILE)
+
+
+def _require_sense(metadata: AdapterMetadata) -> None:
+    """Check what a stranger's metadata say, before anything is built of it.
+
+    Raises:
+        TypeError, ValueError: a value is not of its field's type, or out of range.
+    """
+    require_types(AdapterMetadata, metadata, METADATA_FILE)
+    names = metadata.label_names
+    checks = {
+        "label_names": len(names) >= 2 and len(set(names)) == len(names),
+        "label_type": metadata.label_type in ("str", "int"),
+        "truncation": metadata.truncation in ("head", "tail", "head+tail"),
+        "head_seed": 0 <= metadata.head_seed < 2**63,
+        "max_length": 8 <= metadata.max_length < 2**31,
+    }
+    for name, is_right in checks.items():
+        if not is_right:
+            raise ValueError(f"{name} is {str(getattr(metadata, name))[:60]}")
+    if metadata.label_type == "int":
+        [int(name) for name in names]
 
 
 def _compute_own_sum(values: Mapping[str, Any]) -> str:

@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from peft_sentiment.config import ModelSettings
-from peft_sentiment.errors import AdapterError, OutputError
+from peft_sentiment.errors import (
+    AdapterError,
+    HubError,
+    ModelError,
+    OutputError,
+    PeftSentimentError,
+)
 from peft_sentiment.files import replacing_folder
 from peft_sentiment.model.adapters import prepare_base, quiet_peft, settle_ranks
 from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder
@@ -25,6 +31,7 @@ from peft_sentiment.model.metadata import (
     CARD_FILE,
     COMPANION_FILES,
     METADATA_FILE,
+    PROBE,
     SEEN_FILE,
     AdapterMetadata,
     list_sums,
@@ -128,7 +135,8 @@ def load_adapter(
     saved = _read_adapter_shapes(folder)
     with _adapter_errors(folder):
         require_sizes_of_weights(folder / "adapter_config.json", saved)
-    encoder = load_encoder(base, metadata.label_names, metadata.head_seed)
+    with _told_of_adapter(folder):
+        encoder = load_encoder(base, metadata.label_names, metadata.head_seed)
     _require_same_base(folder, metadata, encoder)
     with _adapter_errors(folder), quiet_peft():
         # peft goes on with the default of a setting whose name it does not know: another model.
@@ -180,22 +188,38 @@ def _require_same_tokenizer(
 ) -> None:
     """A tokenizer that lacks a file is loaded with other tokens, without a word of warning."""
     is_same = tokenizer.get_vocab() == of_base.get_vocab()
+    with _adapter_errors(folder):
+        is_same = is_same and _try_tokenizer(tokenizer) == _try_tokenizer(of_base)
     if not is_same or tokenizer.pad_token_id != of_base.pad_token_id:
         raise AdapterError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens that are not the "
-            f"{len(of_base)} of its base; tokenizer.json or tokenizer_config.json is missing or "
-            "damaged. Copy the folder again with all its files, or train the adapter again."
+            f"{folder}: the tokenizer, of {len(tokenizer)} tokens, is not that of its base, of "
+            f"{len(of_base)}; tokenizer.json or tokenizer_config.json is missing or damaged. "
+            "Copy the folder again with all its files, or train the adapter again."
         )
+
+
+def _try_tokenizer(tokenizer: PreTrainedTokenizerBase) -> tuple[Any, Any]:
+    """Return what it makes of a text, by the calls with which reviews are read."""
+    marked = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    return tokenizer([PROBE], verbose=False)["input_ids"], marked
+
+
+@contextmanager
+def _told_of_adapter(folder: Path) -> Iterator[None]:
+    """Name the adapter in what is told of its base, whose name it has brought along."""
+    try:
+        yield
+    except (ModelError, HubError) as error:
+        raise type(error)(f"{folder}: its base can't be loaded. {error}") from error
 
 
 @contextmanager
 def _adapter_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (
-        SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
-        UserWarning,
-    ) as error:  # fmt: skip
+    except PeftSentimentError:
+        raise
+    except Exception as error:  # what four libraries raise of a file that is none of theirs
         first_line = str(error).strip().split("\n")[0].rstrip(".")
         raise AdapterError(
             f"{folder}: the adapter is corrupt or made for another base ({first_line}). "
