@@ -6,7 +6,9 @@ without a name: it is gone with the process, however that ends.
 Shapes: N tokens of a batch, rounded up, D width.
 """
 
+import os
 import tempfile
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -41,9 +43,12 @@ class LowerLayersCache:
         size = int(self._ends[-1]) * width * dtype.itemsize
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
-            self._file.truncate(size)
-            self._states = np.memmap(self._file, stored, "r+", shape=(int(self._ends[-1]), width))
+            with ExitStack() as stack:
+                self._file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+                _make_room(self._file.fileno(), size)
+                shape = (int(self._ends[-1]), width)
+                self._states = np.memmap(self._file, stored, "r+", shape=shape)
+                stack.pop_all()  # closed by __exit__
         except OSError as error:
             raise OutputError(
                 f"{folder}: no room for {size / 1e9:.1f} GB of the lower layers' output "
@@ -91,3 +96,17 @@ class LowerLayersCache:
             start, end = end, end + int(self._ends[place] - self._starts[place])
             self._states[self._starts[place] : self._ends[place]] = states[start:end]
         self._is_known[batch] = True
+
+
+def _make_room(descriptor: int, size: int) -> None:
+    """Give a file its size, and the room for it where the system can: a full disk is told now.
+
+    Later, a write to memory that a file stands behind would kill the process.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate") and size:
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
