@@ -44,6 +44,9 @@ def report(done: subprocess.CompletedProcess[str]) -> int:
         (one["name"], one["version"], fault) for one in found for fault in one.get("vulns", ())
     ]
     skipped = [one["name"] for one in found if "skip_reason" in one]
+    if len(skipped) == len(found):
+        print(f"Not checked: none of the {len(found)} pins is known to the service that answers.")
+        return UNREACHABLE
     for name, version, fault in faults:
         fixed = ", ".join(fault["fix_versions"]) or "no version"
         print(f"{name} {version}: {fault['id']}, mended in {fixed}")
