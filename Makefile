@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check format docs bench quality chaos load verify-matrix setup clean
+.PHONY: run test check format docs bench quality chaos load fuzz audit long-run verify-matrix setup clean
 
 run: $(VENV)/.ready
 	$(BIN)/peft-sentiment run $(ARGS)
@@ -27,6 +27,9 @@ docs: $(VENV)/.ready-dev
 verify-matrix: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/verify_matrix.py
 
+fuzz: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/fuzz.py $(ARGS)
+
 bench: $(VENV)/.ready
 	$(PIP_INSTALL) -e '.[bench]'
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -41,10 +44,19 @@ load: $(VENV)/.ready
 	$(PIP_INSTALL) -e '.[serve,load]'
 	$(BIN)/python benchmarks/load.py $(ARGS)
 
+long-run: $(VENV)/.ready
+	$(BIN)/python benchmarks/long_run.py $(ARGS)
+
+# pip-audit has a folder of its own, so that nothing of it comes among the pins that it looks at.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.0
+	.venv-audit/bin/python benchmarks/audit.py
+
 setup: $(VENV)/.ready-dev
 
 clean:
-	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) .venv-audit build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12")'

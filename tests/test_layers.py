@@ -24,7 +24,7 @@ LAYERS = (
     ("reporting",),
     ("serving", "scale"),
     ("insight",),
-    ("unfinished",),
+    ("unfinished", "skipping"),
     ("pipeline",),
     ("labelling", "checking"),
     ("saved_runs", "diagnosis", "experiments", "verification", "publishing", "exporting"),

@@ -9,11 +9,12 @@ import pytest
 from hub.client import HubClient
 from hub.upload_hub import receiving_hub
 from huggingface_hub import ModelCard
-from tiny_runs import TinyRun
+from tiny_runs import TinyRun, leave_sums_out
 
 from peft_sentiment.cli import main
 from peft_sentiment.errors import AdapterError, HubError
 from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.publishing import Parcel, pack_adapter
 from peft_sentiment.records import load_results
 
@@ -55,7 +56,7 @@ def test_a_base_or_data_file_on_this_machine_is_named_without_its_folder(
 
 
 def test_bases_and_data_are_named_as_the_hub_knows_them(tiny_run: TinyRun) -> None:
-    path = tiny_run.adapter / "peft_sentiment.json"
+    path = leave_sums_out(tiny_run.adapter) / "peft_sentiment.json"
     metadata = json.loads(path.read_text())
     metadata["base_name"] = "packaged/distilbert-minilm-l6"
     metadata["trained_with"]["data"] = {"dataset_name": "packaged/imdb"}
@@ -155,3 +156,12 @@ def test_a_hub_that_refuses_is_named_with_what_to_do(tiny_run: TinyRun, tmp_path
     assert "owner/mine: the hub did not take the adapter" in shown
     assert "HF_TOKEN" in shown
     assert "Traceback" not in shown
+
+
+def test_what_is_packed_has_the_sums_of_what_is_packed(tiny_run: TinyRun, tmp_path: Path) -> None:
+    for name, content in pack(tiny_run).files.items():
+        (tmp_path / name).write_bytes(content)
+    files = load_metadata(tmp_path).files
+    assert files is not None
+    assert "seen_reviews.safetensors" not in files
+    assert "adapter_model.safetensors" in files

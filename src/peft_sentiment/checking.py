@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from peft_sentiment.config import Settings
+from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.columns import Rows
 from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_rows
 from peft_sentiment.data.inspection import (
@@ -79,7 +80,10 @@ def check_file(name: str, settings: Settings, options: CheckOptions, console: Co
         write_findings(options.output, name, inspection)
         words = f"All rows found: {options.output}"
         console.print(words, markup=False, highlight=False, soft_wrap=True)
-    require_no_refused(name, rows)
+    if settings.data.skip_bad_rows and rows.texts:
+        tell_skipped(len(rows.refused), console)
+    else:
+        require_no_refused(name, rows)
 
 
 def load_rows(name: str, settings: Settings) -> UsableRows:
@@ -89,15 +93,27 @@ def load_rows(name: str, settings: Settings) -> UsableRows:
         DataError: it can't be read.
     """
     text, label = settings.data.text_column, settings.data.label_column
+    bad = BadRows(settings.data.skip_bad_rows)
     if name.startswith("packaged/"):
         return sort_rows(read_packaged_rows(name, text, label), text, label)
     path = Path(name)
     if path.suffix.lower() != ".txt":
-        return sort_rows(read_rows(path, (text, label)), text, label)
-    lines = list(iterate_rows(path, [text], TEXTS))
+        rows = sort_rows(read_rows(path, (text, label), bad), text, label)
+        return add_unreadable(rows, name, bad)
+    lines = list(iterate_rows(path, [text], TEXTS, bad))
     columns = {text: [value for _, (value,) in lines]}
     unit = find_format(path, TEXTS).unit
-    return sort_rows(Rows(name, unit, [number for number, _ in lines], columns), text, None)
+    rows = sort_rows(Rows(name, unit, [number for number, _ in lines], columns), text, None)
+    return add_unreadable(rows, name, bad)
+
+
+def add_unreadable(rows: UsableRows, name: str, bad: BadRows) -> UsableRows:
+    """Return the rows of a file with those that could not be read among the refused ones."""
+    unreadable = [
+        Finding("row", row.place.removeprefix(f"{name}, "), None, "", row.reason)
+        for row in bad.found
+    ]
+    return dataclasses.replace(rows, refused=[*unreadable, *rows.refused])
 
 
 def add_label_errors(inspection: Inspection, rows: UsableRows, seed: int) -> Inspection:
@@ -151,6 +167,13 @@ def _as_record(name: str, finding: Finding) -> dict[str, object]:
     return {key: value for key, value in record.items() if value not in (None, "") or key == "text"}
 
 
+def tell_skipped(count: int, console: Console) -> None:
+    """Say how many rows training would leave out."""
+    if count:
+        words = "1 row" if count == 1 else f"{count:,} rows"
+        console.print(f"With --skip-bad-rows, training leaves {words} out.", highlight=False)
+
+
 def require_no_refused(name: str, rows: UsableRows) -> None:
     """Check that training would take every row.
 
@@ -164,5 +187,6 @@ def require_no_refused(name: str, rows: UsableRows) -> None:
     words = "1 row has" if count == 1 else f"{count:,} rows have"
     raise RefusedRowsError(
         f"{name}: {words} no text or no label, the first of them {first.place}; training would "
-        "refuse the file. Correct them, or remove them; --output FILE.jsonl lists all."
+        "refuse the file. Correct them, remove them, or leave them out with --skip-bad-rows; "
+        "--output FILE.jsonl lists all."
     )

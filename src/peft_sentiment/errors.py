@@ -3,6 +3,7 @@
     PeftSentimentError          exit code 2, one message without a traceback
     |-- SettingsError           a flag, a TOML file or an argument
     |-- DataError               a data file, its rows and labels, the split
+    |   |-- BadRowError         a row that can't be used, in a file whose others can
     |   `-- RefusedRowsError    rows that `check` found and training would refuse; exit code 1
     |-- ModelError              an encoder: missing, corrupt, not supported
     |   |-- AdapterError        a saved adapter's folder
@@ -36,6 +37,20 @@ class SettingsError(PeftSentimentError):
 
 class DataError(PeftSentimentError):
     """Data that is missing, unreadable or contradicts the settings."""
+
+
+class BadRowError(DataError):
+    """A row that can't be used, in a file whose other rows can.
+
+    Attributes:
+        place: of the row, such as 'reviews.csv, line 7'.
+        problem: what is wrong with it, and what to do.
+    """
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}")
+        self.place = place
+        self.problem = problem
 
 
 class RefusedRowsError(DataError):

@@ -24,6 +24,9 @@ _BLOCK_BYTES = 1 << 20
 _OS_ERROR_IN_WORDS = re.compile(r"(?:[^:]*: )*(.*) \(os error \d+\)")
 """How libraries written in Rust tell of a full disk, in exceptions that are no OSError."""
 
+_DETAIL = re.compile(r".*\[errno \d+\] (.*)", re.DOTALL)
+"""How pyarrow does, in an OSError."""
+
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Of Linux: paths are relative to the working folder; two names change places at once."""
 
@@ -239,7 +242,9 @@ def _output_errors(path: Path) -> Iterator[None]:
 def _find_os_error(error: Exception) -> str | None:
     """Return what the system refused, or None where the error is of another kind."""
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        words = error.strerror or str(error)
+        detail = _DETAIL.fullmatch(words)
+        return detail[1] if detail else words
     found = _OS_ERROR_IN_WORDS.match(str(error))
     return found[1] if found else None
 

@@ -11,6 +11,7 @@ import tomli_w
 from rich.console import Console
 
 from peft_sentiment.config import Settings
+from peft_sentiment.data.bad_rows import SKIPPED_FILE, write_skipped_rows
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.data.checks import fingerprint_texts
 from peft_sentiment.data.sources import load_reviews
@@ -63,6 +64,7 @@ from peft_sentiment.reporting.html import write_report
 from peft_sentiment.reporting.model_card import write_model_card
 from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.reporting.run_files import REPORT_FILE, SETTINGS_FILE, STEPS_FILE
+from peft_sentiment.reporting.skipped import show_skipped
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.serving.showcase import Showcase
 from peft_sentiment.training.checkpoints import render_events
@@ -247,6 +249,7 @@ def load_foundation(run: Run) -> Foundation:
     environment = describe_environment(classifier.precision_)
     name = settings.model.model_name_or_path
     show_foundation(run.console, environment, data, name, run.clock() - start)
+    show_skipped(run.console, splits.skipped, Path(settings.output.output_dir) / SKIPPED_FILE)
     return Foundation(splits, classifier, train, validation, data, environment)
 
 
@@ -393,8 +396,10 @@ def store_training(settings: Settings, foundation: Foundation, training: Trainin
     foundation.classifier.save(
         settings.output.adapter_dir, make_paths_absolute(settings), fingerprint_texts(seen)
     )
-    for name in (RESULTS_FILE, REPORT_FILE):
+    for name in (RESULTS_FILE, REPORT_FILE, SKIPPED_FILE):
         (folder / name).unlink(missing_ok=True)
+    if foundation.splits.skipped:
+        write_skipped_rows(folder / SKIPPED_FILE, foundation.splits.skipped)
     write_text(folder / SETTINGS_FILE, tomli_w.dumps(settings.as_tables()))
     write_text(folder / STEPS_FILE, render_events(training.events))
 
@@ -430,4 +435,5 @@ def describe_data(splits: Splits, settings: Settings, cut: int) -> DataRecord:
         cut=cut,
         near_duplicates=splits.near_duplicates,
         is_small=splits.is_small,
+        rows_skipped=len(splits.skipped),
     )

@@ -1,6 +1,8 @@
 """Sending an adapter and its card to a hub; what would go can be seen before."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,9 +21,16 @@ from rich.text import Text
 from peft_sentiment.errors import HubError
 from peft_sentiment.files import require_writable_folder
 from peft_sentiment.model.encoder import TOKENIZER_FILES_READ
-from peft_sentiment.model.metadata import ADAPTER_FILES, METADATA_FILE, load_metadata
-from peft_sentiment.model.saved_adapters import SEEN_FILE
-from peft_sentiment.reporting.model_card import CARD_FILE, write_model_card
+from peft_sentiment.model.metadata import (
+    ADAPTER_FILES,
+    CARD_FILE,
+    METADATA_FILE,
+    SEEN_FILE,
+    is_summed,
+    load_metadata,
+    render_metadata,
+)
+from peft_sentiment.reporting.model_card import write_model_card
 
 CONFIG_FILE = "adapter_config.json"
 
@@ -60,8 +69,8 @@ def pack_adapter(folder: Path, repo_id: str, with_fingerprints: bool) -> Parcel:
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in wanted)]
     files = {name: (folder / name).read_bytes() for name in chosen}
-    files[METADATA_FILE] = _leave_folders_out(files[METADATA_FILE])
     files[CONFIG_FILE] = _name_base(files[CONFIG_FILE], metadata.base_name)
+    files[METADATA_FILE] = _rewrite_metadata(files)
     return Parcel(repo_id, files)
 
 
@@ -107,9 +116,9 @@ def _require_repo_id(repo_id: str) -> None:
         ) from error
 
 
-def _leave_folders_out(content: bytes) -> bytes:
-    """Return the adapter's metadata with file names in place of this machine's paths."""
-    values = json.loads(content)
+def _rewrite_metadata(files: Mapping[str, bytes]) -> bytes:
+    """Return the metadata without paths of this machine, and with the sums of what goes."""
+    values = json.loads(files[METADATA_FILE])
     values["base_name"] = _shorten(values["base_name"])
     for section in (values.get("trained_with") or {}).values():
         for name, value in section.items():
@@ -117,7 +126,12 @@ def _leave_folders_out(content: bytes) -> bytes:
                 section[name] = _shorten(value)
             elif isinstance(value, list):
                 section[name] = [_shorten(v) if isinstance(v, str) else v for v in value]
-    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+    sums = {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in files.items()
+        if is_summed(name)
+    }
+    return render_metadata(values, sums).encode()
 
 
 def _name_base(content: bytes, base_name: str) -> bytes:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from peft_sentiment.config import EvaluationSettings, Settings
+from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.checks import find_seen_texts
 from peft_sentiment.data.sources import load_labelled_file, load_reviews
 from peft_sentiment.data.split import draw_unseen_reviews
@@ -36,6 +37,7 @@ from peft_sentiment.reporting.console import (
     show_scores,
 )
 from peft_sentiment.reporting.pairs import show_pairs
+from peft_sentiment.skipping import report_skipped
 
 
 def evaluate_adapter(
@@ -58,7 +60,9 @@ def evaluate_adapter(
         AdapterError: the adapter can't be loaded.
     """
     classifier = load_classifier(folder, overrides)
-    reviews = choose_test_reviews(load_past(folder), overrides, classifier.label_names)
+    bad = BadRows(overrides.get("data", {}).get("skip_bad_rows", False))
+    reviews = choose_test_reviews(load_past(folder), overrides, classifier.label_names, bad)
+    report_skipped(console, bad.found, output)
     with console.status(f"Scoring {len(reviews):,} reviews"):
         predictions = classifier.predict_reviews(reviews.texts)
     settings = EvaluationSettings(**overrides.get("evaluation", {}))
@@ -104,11 +108,12 @@ def choose_test_reviews(
     past: Past | None,
     overrides: Mapping[str, Mapping[str, Any]],
     label_names: Sequence[str],
+    bad: BadRows | None = None,
 ) -> Reviews:
     """Return reviews that a training has not seen.
 
     They come from the test file or data set named in the overrides or, by default, from what the
-    training left of its own data.
+    training left of its own data. `bad` meets the rows of a test file that can't be used.
 
     Raises:
         DataError: the adapter was trained on some of them, or they are malformed.
@@ -118,7 +123,7 @@ def choose_test_reviews(
     asked = Settings().updated({"data": given}, "command line").data
     if asked.test_file is not None:
         name = asked.test_file
-        reviews = load_labelled_file(Path(name), asked, label_names)
+        reviews = load_labelled_file(Path(name), asked, label_names, bad)
     elif "dataset_name" in given and not _is_own_data(past, asked.dataset_name):
         source = load_reviews(asked)
         name, reviews = source.name, source.train if source.test is None else source.test

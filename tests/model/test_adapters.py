@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import MODEL_TYPES, build_tiny_tokenizer
+from tiny_runs import leave_sums_out
 from tiny_training import (
     FLOAT32,
     LABELS,
@@ -126,7 +127,7 @@ def test_saved_equals_loaded_by_us_and_by_plain_peft(
     # Another head seed than it was trained from: what counts is in the file.
     loaded, _, metadata = load_adapter(tmp_path / "adapter", ModelSettings())
     plain = load_by_plain_peft(folder, tmp_path / "adapter")
-    assert metadata == describe_base(encoder)
+    assert dataclasses.replace(metadata, files=None, sha256=None) == describe_base(encoder)
     torch.testing.assert_close(compute_logits(loaded, train), trained, **EXACT)
     torch.testing.assert_close(compute_logits(plain, train), trained, atol=1e-5, rtol=1e-4)
 
@@ -303,7 +304,7 @@ def saved(tiny_distilbert: Path, tmp_path: Path) -> Path:
     encoder = load_tiny_encoder(tiny_distilbert)
     model = add_adapter(encoder, AdapterSettings(r=4), seed=0)
     save_adapter(model, encoder, describe_base(encoder), tmp_path / "adapter")
-    return tmp_path / "adapter"
+    return leave_sums_out(tmp_path / "adapter")
 
 
 def test_an_adapter_is_refused_on_another_base(

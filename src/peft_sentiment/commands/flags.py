@@ -17,10 +17,10 @@ Overrides = dict[str, dict[str, Any]]
 
 DEFAULT_ADAPTER = "saved_peft_model"
 SCORING_SETTINGS = ("device", "model_name_or_path", "model_revision", "per_device_eval_batch_size",
-                    "bf16", "fp16", "calibrate", "use_companion", "min_precision",
+                    "bf16", "fp16", "deterministic", "calibrate", "use_companion", "min_precision",
                     "undecided_share")  # fmt: skip
 TEST_DATA_SETTINGS = ("dataset_name", "dataset_config_name", "dataset_revision", "test_file",
-                      "text_column", "label_column", "label_names", "test_size",
+                      "text_column", "label_column", "label_names", "skip_bad_rows", "test_size",
                       "confidence_level")  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def add_predict(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
     parser.add_argument(
         "--explain", action="store_true", help="show which words spoke for each label, and against"
     )
-    add_setting_flags(parser, list_settings("text_column", *SCORING_SETTINGS))
+    add_setting_flags(parser, list_settings("text_column", "skip_bad_rows", *SCORING_SETTINGS))
 
 
 def add_engine_arguments(parser: Parser) -> None:
@@ -109,7 +109,8 @@ def add_verify(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
         help="reviews to compare on: CSV, TSV, JSONL or Parquet file, or .txt with one a line "
         "(default: some of the packaged ones)",
     )
-    add_setting_flags(parser, list_settings("text_column", "model_name_or_path", "model_revision"))
+    names = ("text_column", "skip_bad_rows", "model_name_or_path", "model_revision")
+    add_setting_flags(parser, list_settings(*names))
 
 
 def run_evaluation(parsed: argparse.Namespace) -> None:
@@ -133,20 +134,24 @@ def run_prediction(parsed: argparse.Namespace) -> None:
     if parsed.engine == "ray":
         run_ray_prediction(parsed)
         return
+    from peft_sentiment.data.bad_rows import BadRows
     from peft_sentiment.data.texts import iterate_texts
 
-    text_column = load_settings(overrides=parsed.overrides).data.text_column
-    texts = iterate_texts(parsed.texts, parsed.file, text_column, sys.stdin)
+    data = load_settings(overrides=parsed.overrides).data
+    bad = BadRows(data.skip_bad_rows)
+    texts = iterate_texts(parsed.texts, parsed.file, data.text_column, sys.stdin, bad)
     output = Path(parsed.output) if parsed.output else None
     if parsed.explain and output is not None:
         raise SettingsError("--explain writes to the console only; leave out --output.")
     from peft_sentiment.labelling import explain_texts, predict_texts
+    from peft_sentiment.skipping import report_skipped
 
     adapter, console = Path(parsed.adapter), build_console()
     if parsed.explain:
         explain_texts(adapter, texts, parsed.overrides, console)
     else:
         predict_texts(adapter, texts, parsed.overrides, console, output)
+    report_skipped(console, bad.found, output)
 
 
 def run_ray_prediction(parsed: argparse.Namespace) -> None:
@@ -185,12 +190,15 @@ def run_errors(parsed: argparse.Namespace) -> None:
 
 def run_verification(parsed: argparse.Namespace) -> None:
     """`peft-sentiment verify`."""
+    from peft_sentiment.data.bad_rows import BadRows
     from peft_sentiment.data.texts import iterate_texts
 
-    text_column = load_settings(overrides=parsed.overrides).data.text_column
-    texts = None
+    data, console = load_settings(overrides=parsed.overrides).data, build_console()
+    texts, bad = None, BadRows(data.skip_bad_rows)
     if parsed.file is not None:
-        texts = list(iterate_texts([], parsed.file, text_column, sys.stdin))
+        texts = list(iterate_texts([], parsed.file, data.text_column, sys.stdin, bad))
+    from peft_sentiment.skipping import report_skipped
     from peft_sentiment.verification import verify_adapter
 
-    verify_adapter(Path(parsed.adapter), texts, parsed.overrides, build_console())
+    report_skipped(console, bad.found, None)
+    verify_adapter(Path(parsed.adapter), texts, parsed.overrides, console)

@@ -54,6 +54,11 @@ class DataSettings:
     """Names for the labels 0, 1, 2, ... of a file whose labels are numbers, in that order; or the
     labels that a file may have, in the order in which to report them."""
 
+    skip_bad_rows: bool = False
+    """Leave out the rows of a file that can't be used (broken, not UTF-8, without a text or with a
+    label that is none), count them, and list them in skipped_rows.jsonl. Otherwise the first of
+    them is told and nothing done."""
+
     group_column: str | None = None
     """Column of a file that holds what no split may divide, such as the film or the author of a
     review: all reviews of a group are in one part."""

@@ -109,6 +109,12 @@ class TrainingSettings:
     """Experiment trackers to report steps, validations and test scores to, of tensorboard, mlflow,
     wandb and trackio. The first two write into output_dir."""
 
+    deterministic: bool = False
+    """Choose nothing by measured speed (float32, unless bf16 or fp16 is on, and fused attention),
+    and let torch use only algorithms that give the same result each time. Without it, two runs on
+    one machine are the same bit for bit as long as its measured speeds stay in the cache; with
+    it, also without the cache. The number of threads must be the same either way."""
+
     seed: int = 42
     """Feeds split, head, adapter, order of the reviews and dropout."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peft_sentiment.errors import DataError, suggest
+from peft_sentiment.errors import BadRowError, suggest
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,17 @@ def require_column(name: str, columns: Sequence[str], place: str) -> None:
     """Check that a column is there, once.
 
     Raises:
-        DataError: it is missing or there several times; the message names the columns found.
+        BadRowError: it is missing or there several times; the message names the columns found.
     """
     if columns.count(name) == 1:
         return
     problem = f"there are {columns.count(name)} columns" if name in columns else "no column"
     known = [shorten(column) for column in columns]
     advice = "Rename one of them." if name in columns else suggest(name, known) if known else ""
-    raise DataError(
-        f"{place}: {problem} {name!r} (found: {', '.join(known) or 'none'}). {advice} "
-        "Columns are named with --text-column and --label-column."
+    raise BadRowError(
+        place,
+        f"{problem} {name!r} (found: {', '.join(known) or 'none'}). {advice} "
+        "Columns are named with --text-column and --label-column.",
     )
 
 

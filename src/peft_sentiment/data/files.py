@@ -1,12 +1,10 @@
 """Rows of a CSV, TSV, JSON Lines, Parquet or text file, each with its line or row.
 
-They come one by one, in memory that does not grow with the file. Nothing is guessed and nothing
-skipped but blank lines: a file that is not what its ending says ends in a DataError with the
-place, because a row read wrongly is a label learned wrongly.
+They come one by one, in memory that does not grow with the file. Nothing is guessed and, unless it
+is asked for, nothing skipped but blank lines: a file that is not what its ending says ends in a
+DataError with the place, because a row read wrongly is a label learned wrongly.
 """
 
-import contextlib
-import csv
 import functools
 import json
 import re
@@ -15,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.columns import Rows, require_column, shorten
-from peft_sentiment.data.utf8 import build_read_error, open_utf8
-from peft_sentiment.errors import DataError
+from peft_sentiment.data.csv_records import iterate_records
+from peft_sentiment.data.utf8 import build_read_error, find_broken_byte, open_utf8
+from peft_sentiment.errors import BadRowError, DataError
 
 Row = tuple[int, Sequence[Any]]
 """The line or row, from 1, and the values of the columns asked for."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-# The largest limit that fits a C long on every platform.
-_NO_FIELD_LIMIT = 2**31 - 1
 
 _PARQUET_BATCH = 1000
 _PARQUET_BUFFER_BYTES = 1 << 20
@@ -41,22 +38,23 @@ class FileFormat:
     """
 
     unit: str
-    read: Callable[[Path, Sequence[str]], Iterator[Row]]
+    read: Callable[[Path, Sequence[str], BadRows], Iterator[Row]]
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Rows:
+def read_rows(path: Path, columns: Sequence[str], bad: BadRows | None = None) -> Rows:
     """Read columns of a CSV, TSV, JSON Lines or Parquet file, chosen by its ending.
 
     Args:
         path: the file.
         columns: names of the columns to read; the first is the text column.
+        bad: meets the rows that can't be read; by default the first ends the reading.
 
     Raises:
         DataError: the file is missing, empty, not what its ending says, or lacks a column.
     """
     numbers: list[int] = []
     values: list[list[Any]] = [[] for _ in columns]
-    for number, row in iterate_rows(path, columns):
+    for number, row in iterate_rows(path, columns, bad=bad):
         numbers.append(number)
         for column, value in zip(values, row, strict=True):
             column.append(value)
@@ -65,7 +63,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
 
 
 def iterate_rows(
-    path: Path, columns: Sequence[str], formats: Mapping[str, FileFormat] | None = None
+    path: Path,
+    columns: Sequence[str],
+    formats: Mapping[str, FileFormat] | None = None,
+    bad: BadRows | None = None,
 ) -> Iterator[Row]:
     """Yield the rows of a file as `read_rows` reads them, one by one.
 
@@ -75,13 +76,15 @@ def iterate_rows(
         path: the file.
         columns: names of the columns to read; the first is the text column.
         formats: file ending -> format, of the files that can be read; `TABLES` by default.
+        bad: as for `read_rows`.
 
     Raises:
         DataError: as for `read_rows`.
     """
     file_format = find_format(path, formats)
     _require_file(path)
-    return _require_rows(path, file_format.read(path, columns))
+    bad = BadRows() if bad is None else bad
+    return _require_rows(path, file_format.read(path, columns, bad), bad)
 
 
 def find_format(path: Path, formats: Mapping[str, FileFormat] | None = None) -> FileFormat:
@@ -106,93 +109,65 @@ def _require_file(path: Path) -> None:
         raise DataError(f"{path}: no such file. Check the path; it is relative to {Path.cwd()}.")
 
 
-def _require_rows(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
-    is_empty = True
+def _require_rows(path: Path, rows: Iterator[Row], bad: BadRows) -> Iterator[Row]:
+    is_empty, found_before = True, len(bad.found)
     for row in rows:
         is_empty = False
         yield row
     if is_empty:
+        bad.require_rest(str(path), 0, found_before)
         raise DataError(f"{path}: there are no reviews in this file. Add some, or name another.")
 
 
-def _read_lines(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    with open_utf8(path) as lines:
+def _read_lines(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+    with open_utf8(path, keep_broken=bad.are_skipped) as lines:
         for number, line in enumerate(lines, start=1):
+            fault = find_broken_byte(line)
             if not line.strip():
-                raise DataError(
-                    f"{path}, line {number}: the line is blank, but each must hold one review. "
-                    "Remove it."
-                )
-            yield number, [line] * len(columns)
+                fault = "the line is blank, but each must hold one review. Remove it."
+            if fault is None:
+                yield number, [line] * len(columns)
+            else:
+                bad.meet(BadRowError(f"{path}, line {number}", fault))
 
 
-def _read_delimited(path: Path, columns: Sequence[str], *, delimiter: str) -> Iterator[Row]:
-    records = _parse_records(path, delimiter)
-    line, header = next(records, (1, []))
-    for name in columns:
-        require_column(name, header, f"{path}, line {line}")
-    places = [header.index(name) for name in columns]
-    for line, fields in records:
-        if len(fields) != len(header):
-            raise _misfit(f"{path}, line {line}", len(fields), len(header), delimiter)
-        yield line, [fields[place] for place in places]
+def _read_delimited(
+    path: Path, columns: Sequence[str], bad: BadRows, *, delimiter: str
+) -> Iterator[Row]:
+    with open_utf8(path, newline="", allow_nul=False, keep_broken=bad.are_skipped) as text:
+        records = iterate_records(path, text, delimiter, bad)
+        line, header = next(records, (1, []))
+        for name in columns:
+            require_column(name, header, f"{path}, line {line}")
+        places = [header.index(name) for name in columns]
+        for line, fields in records:
+            fault = find_broken_byte("".join(fields), allow_nul=False)
+            if len(fields) != len(header):
+                fault = fault or _describe_misfit(len(fields), len(header), delimiter)
+            if fault is None:
+                yield line, [fields[place] for place in places]
+            else:
+                bad.meet(BadRowError(f"{path}, line {line}", fault))
 
 
-def _parse_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each record, with the line on which it starts."""
-    with open_utf8(path, newline="", allow_nul=False) as text:
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
-        line = 1
-        while (fields := _parse_record(path, reader, line)) is not None:
-            if fields:
-                yield line, fields
-            line = reader.line_num + 1
-
-
-def _parse_record(path: Path, reader: Any, line: int) -> list[str] | None:  # noqa: ANN401 - csv's own type is private
-    # For one record at a time, because the limit is one for all readers of the program.
-    with _unlimited_fields():
-        try:
-            fields: list[str] | None = next(reader, None)
-        except csv.Error as error:
-            raise DataError(
-                f"{path}, line {line}: the row that starts here is broken at line "
-                f"{reader.line_num} ({error}). Put a text with quotes in it between quotes, and "
-                "double those inside."
-            ) from None
-    return fields
-
-
-@contextlib.contextmanager
-def _unlimited_fields() -> Iterator[None]:
-    """Let a CSV field be longer than 131,072 characters, Python's limit, as some reviews are."""
-    limit = csv.field_size_limit(_NO_FIELD_LIMIT)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _misfit(place: str, found: int, needed: int, delimiter: str) -> DataError:
+def _describe_misfit(found: int, needed: int, delimiter: str) -> str:
     name = {",": "comma", "\t": "tab"}[delimiter]
-    return DataError(
-        f"{place}: the row has {found} fields, but the header {needed}. "
+    return (
+        f"the row has {found} fields, but the header {needed}. "
         f'Put a text with a {name} in it between quotes: "...".'
     )
 
 
-def _read_json_lines(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _read_json_lines(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
     # Only line feeds and carriage returns end a line here, not all that Python's splitlines takes.
-    with open_utf8(path) as lines:
+    with open_utf8(path, keep_broken=bad.are_skipped) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            place = f"{path}, line {number}"
-            record = _parse_json_line(line, place)
-            for name in columns:
-                if name not in record:
-                    require_column(name, list(record), place)
-            yield number, [record[name] for name in columns]
+            try:
+                yield number, _parse_json_line(line, f"{path}, line {number}", columns)
+            except BadRowError as error:
+                bad.meet(error)
 
 
 def _reason(error: Exception) -> str:
@@ -202,30 +177,38 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _parse_json_line(line: str, place: str) -> dict[str, Any]:
+def _parse_json_line(line: str, place: str, columns: Sequence[str]) -> list[Any]:
+    if fault := find_broken_byte(line):
+        raise BadRowError(place, fault)
     try:
         record = json.loads(line)
     # A number of thousands of digits and a thousand nested lists are valid JSON, yet no record.
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{place}: this is not a JSON object on one line ({_reason(error)}). "
-            'Write each review as {"text": "...", "label": "..."} on a line of its own.'
+        raise BadRowError(
+            place,
+            f"this is not a JSON object on one line ({_reason(error)}). "
+            'Write each review as {"text": "...", "label": "..."} on a line of its own.',
         ) from None
     if not isinstance(record, dict):
-        raise DataError(
-            f"{place}: the line holds {shorten(record)}, but must hold an object. "
-            'Write each review as {"text": "...", "label": "..."} on a line of its own.'
+        raise BadRowError(
+            place,
+            f"the line holds {shorten(record)}, but must hold an object. "
+            'Write each review as {"text": "...", "label": "..."} on a line of its own.',
         )
     # Only an escape can bring one in: the file itself is valid UTF-8.
     if "\\u" in line and _LONE_SURROGATE.search(json.dumps(record, ensure_ascii=False)):
-        raise DataError(
-            f"{place}: there is half a character (a lone surrogate such as \\ud83d), left over "
-            "where a text was cut. Remove it."
+        raise BadRowError(
+            place,
+            "there is half a character (a lone surrogate such as \\ud83d), left over "
+            "where a text was cut. Remove it.",
         )
-    return record
+    for name in columns:
+        if name not in record:
+            require_column(name, list(record), place)
+    return [record[name] for name in columns]
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _read_parquet(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -236,7 +219,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 require_column(name, schema.names, str(path))
             _require_string_type(path, columns[0], schema.field(columns[0]).type)
             batches = file.iter_batches(batch_size=_PARQUET_BATCH, columns=list(columns))
-            yield from enumerate(_list_values(path, columns, batches), start=1)
+            yield from _list_values(path, columns, batches, bad)
     except (pa.ArrowException, OSError) as error:
         raise build_read_error(path, error) from error
 
@@ -255,26 +238,31 @@ def _require_string_type(path: Path, column: str, kind: Any) -> None:  # noqa: A
 
 
 def _list_values(
-    path: Path, columns: Sequence[str], batches: Iterator[Any]
-) -> Iterator[Sequence[Any]]:
+    path: Path, columns: Sequence[str], batches: Iterator[Any], bad: BadRows
+) -> Iterator[Row]:
     row = 0
     for batch in batches:
         chosen = [batch.column(name) for name in columns]
         for place in range(batch.num_rows):
             row += 1
             # One by one, so that a value that is no text is known by its row.
-            yield [
-                _convert_value(column[place], f"{path}, row {row}", name)
-                for column, name in zip(chosen, columns, strict=True)
-            ]
+            try:
+                values = [
+                    _convert_value(column[place], f"{path}, row {row}", name)
+                    for column, name in zip(chosen, columns, strict=True)
+                ]
+            except BadRowError as error:
+                bad.meet(error)
+            else:
+                yield row, values
 
 
 def _convert_value(value: Any, place: str, name: str) -> Any:  # noqa: ANN401 - pyarrow has no types
     try:
         return value.as_py()
     except (UnicodeDecodeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{place}: the value of column {name!r} can't be read ({error}). Correct the row."
+        raise BadRowError(
+            place, f"the value of column {name!r} can't be read ({error}). Correct the row."
         ) from None
 
 

@@ -18,7 +18,7 @@ from peft_sentiment.data.near_duplicates import find_near_duplicates
 from peft_sentiment.data.text_faults import FAULTS
 from peft_sentiment.errors import DataError
 
-REFUSED = ("text", "label")
+REFUSED = ("row", "text", "label")
 """Kinds of findings that training refuses."""
 
 DROPPED = ("duplicate", "conflict")

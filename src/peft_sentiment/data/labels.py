@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from peft_sentiment.data.columns import shorten
-from peft_sentiment.errors import DataError
+from peft_sentiment.errors import BadRowError
 
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,18})\.0+")
@@ -20,7 +20,7 @@ def normalize_label(value: object, place: str) -> str:
         place: file and line, for the message.
 
     Raises:
-        DataError: there is no label, or it is neither a name nor a whole number.
+        BadRowError: there is no label, or it is neither a name nor a whole number.
     """
     match value:
         case bool():
@@ -34,7 +34,7 @@ def normalize_label(value: object, place: str) -> str:
         case str() if value.strip():
             return _normalize_name(value.strip(), place)
         case None | str() | float():
-            raise DataError(f"{place}: the label is missing. Add one, or remove the review.")
+            raise BadRowError(place, "the label is missing. Add one, or remove the review.")
         case _:
             raise _unfit(value, place)
 
@@ -48,10 +48,11 @@ def _normalize_name(name: str, place: str) -> str:
     return name
 
 
-def _unfit(value: object, place: str) -> DataError:
-    return DataError(
-        f"{place}: label {shorten(value)} is no label: it must be a name or a whole number. "
-        "Correct the row, or name another column with --label-column."
+def _unfit(value: object, place: str) -> BadRowError:
+    return BadRowError(
+        place,
+        f"label {shorten(value)} is no label: it must be a name or a whole number. "
+        "Correct the row, or name another column with --label-column.",
     )
 
 
@@ -61,7 +62,7 @@ def name_label(label: str, label_names: Sequence[str], place: str) -> str:
     Names that are numbers themselves name no numbers: with the names 1 and 2, label 1 is "1".
 
     Raises:
-        DataError: the settings have no name for it.
+        BadRowError: the settings have no name for it.
     """
     if label in label_names:
         return label
@@ -69,9 +70,10 @@ def name_label(label: str, label_names: Sequence[str], place: str) -> str:
     if counts_from_zero and _WHOLE_NUMBER.fullmatch(label) and 0 <= int(label) < len(label_names):
         return label_names[int(label)]
     numbers = f" and not a number from 0 to {len(label_names) - 1}" if counts_from_zero else ""
-    raise DataError(
-        f"{place}: label {shorten(label)!r} is not one of {', '.join(label_names)}{numbers}. "
-        "Correct the row, or add the label to --label-names."
+    raise BadRowError(
+        place,
+        f"label {shorten(label)!r} is not one of {', '.join(label_names)}{numbers}. "
+        "Correct the row, or add the label to --label-names.",
     )
 
 

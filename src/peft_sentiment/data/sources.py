@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peft_sentiment.config import DataSettings
+from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.checks import (
     Part,
     clean_text,
@@ -24,7 +25,7 @@ from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_row
 from peft_sentiment.data.hub import load_hub_rows
 from peft_sentiment.data.labels import name_label, normalize_label, order_labels
 from peft_sentiment.data.packaged import PACKAGED_SHA256, read_packaged_rows
-from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.errors import BadRowError, DataError, SettingsError
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.records import Reviews, SourceData
 
@@ -54,7 +55,9 @@ def load_reviews(settings: DataSettings) -> SourceData:
     return _load_hub(settings)
 
 
-def iterate_text_rows(path: Path, text_column: str) -> Iterator[tuple[str, str]]:
+def iterate_text_rows(
+    path: Path, text_column: str, bad: BadRows | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield the texts of a file that needs no labels; of a .txt file, each line is one.
 
     They come in the file's order and cleaned, in memory that does not grow with the file. A missing
@@ -63,6 +66,7 @@ def iterate_text_rows(path: Path, text_column: str) -> Iterator[tuple[str, str]]
     Args:
         path: a CSV, TSV, JSON Lines, Parquet or text file.
         text_column: column that holds the texts.
+        bad: meets the rows that can't be used; by default the first ends the reading.
 
     Returns:
         An iterator of the place of each text, such as 'reviews.csv, line 7', and the text.
@@ -71,25 +75,45 @@ def iterate_text_rows(path: Path, text_column: str) -> Iterator[tuple[str, str]]
         DataError: the file or a text is missing or malformed.
     """
     unit = find_format(path, TEXTS).unit
-    rows = iterate_rows(path, [text_column], TEXTS)
+    bad = BadRows() if bad is None else bad
+    rows = iterate_rows(path, [text_column], TEXTS, bad)
     placed = ((f"{path}, {unit} {number}", value) for number, (value,) in rows)
-    return ((place, _clean_value(value, place)) for place, value in placed)
+    return _iterate_usable(str(path), placed, bad)
 
 
-def load_labelled_file(path: Path, settings: DataSettings, label_names: Sequence[str]) -> Reviews:
+def _iterate_usable(
+    source: str, placed: Iterator[tuple[str, object]], bad: BadRows
+) -> Iterator[tuple[str, str]]:
+    kept, found_before = 0, len(bad.found)
+    for place, value in placed:
+        try:
+            text = _clean_value(value, place)
+        except BadRowError as error:
+            bad.meet(error)
+            continue
+        kept += 1
+        yield place, text
+    bad.require_rest(source, kept, found_before)
+
+
+def load_labelled_file(
+    path: Path, settings: DataSettings, label_names: Sequence[str], bad: BadRows | None = None
+) -> Reviews:
     """Load the reviews of one file for a model whose labels are known.
 
     Args:
         path: a CSV, TSV, JSON Lines or Parquet file.
         settings: name the columns.
         label_names: the model's labels; whole numbers in the file stand for their places.
+        bad: meets the rows that can't be used; by default the settings decide.
 
     Raises:
         DataError: the file, a row or a label is missing or malformed.
     """
     known = dataclasses.replace(settings, label_names=tuple(label_names))
-    rows = read_rows(path, (settings.text_column, settings.label_column))
-    part = drop_duplicates(_check_rows(rows, known))
+    bad = BadRows(settings.skip_bad_rows) if bad is None else bad
+    rows = read_rows(path, (settings.text_column, settings.label_column), bad)
+    part = drop_duplicates(_check_rows(rows, known, bad))
     return part.reviews()
 
 
@@ -101,6 +125,7 @@ class _Loaded:
     sha256: str | None
     parts: Mapping[str, Part]
     label_names: tuple[str, ...] | None
+    bad: BadRows
 
 
 def _load_files(settings: DataSettings, train_files: Sequence[str]) -> SourceData:
@@ -108,11 +133,12 @@ def _load_files(settings: DataSettings, train_files: Sequence[str]) -> SourceDat
     for name in ("validation", "test"):
         file = getattr(settings, f"{name}_file")
         given |= {} if file is None else {name: (file,)}
-    parts = {name: join_parts([_read_part(file, settings) for file in files])
+    bad = BadRows(settings.skip_bad_rows)
+    parts = {name: join_parts([_read_part(file, settings, bad) for file in files])
              for name, files in given.items()}  # fmt: skip
     parts["train"] = _weigh(parts["train"], settings)
     sha256 = compute_sha256(*(Path(file) for files in given.values() for file in files))
-    loaded = _Loaded(", ".join(train_files), sha256, parts, settings.label_names)
+    loaded = _Loaded(", ".join(train_files), sha256, parts, settings.label_names, bad)
     unique = {name: drop_duplicates(part) for name, part in parts.items()}
     for name, other in _list_pairs(unique):
         refuse_shared_texts(unique[name], unique[other])
@@ -120,11 +146,14 @@ def _load_files(settings: DataSettings, train_files: Sequence[str]) -> SourceDat
     return _build_source(loaded, unique)
 
 
-def _read_part(file: str, settings: DataSettings) -> Part:
+def _read_part(file: str, settings: DataSettings, bad: BadRows) -> Part:
     columns = [settings.text_column, settings.label_column]
     if settings.group_column is not None:
         columns.append(settings.group_column)
-    return _check_rows(read_rows(Path(file), list(dict.fromkeys(columns))), settings)
+    found_before = len(bad.found)
+    part = _check_rows(read_rows(Path(file), list(dict.fromkeys(columns)), bad), settings, bad)
+    bad.require_rest(file, len(part), found_before)
+    return part
 
 
 def _weigh(part: Part, settings: DataSettings) -> Part:
@@ -141,15 +170,17 @@ def _weigh(part: Part, settings: DataSettings) -> Part:
 def _load_packaged(settings: DataSettings) -> SourceData:
     name = settings.dataset_name
     rows = read_packaged_rows(name, settings.text_column, settings.label_column)
-    part = _check_rows(rows, settings)
-    loaded = _Loaded(name, PACKAGED_SHA256, {"train": part}, settings.label_names)
+    bad = BadRows(settings.skip_bad_rows)
+    part = _check_rows(rows, settings, bad)
+    loaded = _Loaded(name, PACKAGED_SHA256, {"train": part}, settings.label_names, bad)
     return _build_source(loaded, {"train": drop_duplicates(part)})
 
 
 def _load_hub(settings: DataSettings) -> SourceData:
     found = load_hub_rows(settings)
-    parts = {name: _check_rows(rows, settings) for name, rows in found.splits.items()}
-    loaded = _Loaded(settings.dataset_name, None, parts, settings.label_names)
+    bad = BadRows(settings.skip_bad_rows)
+    parts = {name: _check_rows(rows, settings, bad) for name, rows in found.splits.items()}
+    loaded = _Loaded(settings.dataset_name, None, parts, settings.label_names, bad)
     unique = {name: drop_duplicates(part) for name, part in parts.items()}
     # The hub's own parts share a few texts, which no user can mend.
     for name, other in _list_pairs(unique):
@@ -162,28 +193,42 @@ def _list_pairs(parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
     return itertools.combinations([name for name in _PRECEDENCE if name in parts], 2)
 
 
-def _check_rows(rows: Rows, settings: DataSettings) -> Part:
+def _check_rows(rows: Rows, settings: DataSettings, bad: BadRows) -> Part:
     """Return rows as reviews: each with a text, and a label by its name."""
-    labels = []
-    for index, value in enumerate(rows.columns[settings.label_column]):
-        place = rows.place(index)
-        label = normalize_label(value, place)
-        if settings.label_names is not None:
-            label = name_label(label, settings.label_names, place)
+    texts: list[str] = []
+    labels: list[str] = []
+    groups: list[str] = []
+    numbers: list[int] = []
+    has_groups = settings.group_column is not None and settings.group_column in rows.columns
+    for index, number in enumerate(rows.numbers):
+        try:
+            label = _read_label(rows, index, settings)
+            text = _clean_value(rows.columns[settings.text_column][index], rows.place(index))
+            group = _read_group(rows, index, settings.group_column) if has_groups else ""
+        except BadRowError as error:
+            bad.meet(error)
+            continue
+        texts.append(text)
         labels.append(label)
-    values = rows.columns[settings.text_column]
-    texts = [_clean_value(value, rows.place(index)) for index, value in enumerate(values)]
-    groups = None
-    if settings.group_column is not None and settings.group_column in rows.columns:
-        column = rows.columns[settings.group_column]
-        groups = [_name_group(value, rows.place(index)) for index, value in enumerate(column)]
-    return Part(rows.source, rows.unit, texts, labels, rows.numbers, groups)
+        groups.append(group)
+        numbers.append(number)
+    return Part(rows.source, rows.unit, texts, labels, numbers, groups if has_groups else None)
+
+
+def _read_label(rows: Rows, index: int, settings: DataSettings) -> str:
+    place = rows.place(index)
+    label = normalize_label(rows.columns[settings.label_column][index], place)
+    return label if settings.label_names is None else name_label(label, settings.label_names, place)
+
+
+def _read_group(rows: Rows, index: int, column: str | None) -> str:
+    return _name_group(rows.columns[str(column)][index], rows.place(index))
 
 
 def _name_group(value: object, place: str) -> str:
     if value is None or not str(value).strip():
-        raise DataError(
-            f"{place}: the group is missing. Add one, remove the row, or leave --group-column out."
+        raise BadRowError(
+            place, "the group is missing. Add one, remove the row, or leave --group-column out."
         )
     return str(value).strip()
 
@@ -192,7 +237,7 @@ def _clean_value(value: object, place: str) -> str:
     text = clean_text(value) if isinstance(value, str) else ""
     if not text:
         found = "is empty" if isinstance(value, str) else f"is {shorten(value)}, which is no text"
-        raise DataError(f"{place}: the text {found}. Write one, or remove the row.")
+        raise BadRowError(place, f"the text {found}. Write one, or remove the row.")
     return text
 
 
@@ -207,9 +252,10 @@ def _build_source(
             f"{train.source}: training needs reviews of two labels or more, but there is only "
             f"{', '.join(set(train.labels)) or 'none'}. Add reviews with another label."
         )
-    for part in unique.values():
-        _require_known_labels(part, label_names)
-    reviews = {name: part.reviews() for name, part in unique.items()}
+    known = {
+        name: _take_known_labels(part, label_names, loaded.bad) for name, part in unique.items()
+    }
+    reviews = {name: part.reviews() for name, part in known.items()}
     return SourceData(
         name=loaded.name,
         sha256=loaded.sha256,
@@ -218,6 +264,7 @@ def _build_source(
         validation=reviews.get("validation"),
         test=reviews.get("test"),
         duplicates_removed=sum(len(loaded.parts[name]) - len(unique[name]) for name in unique),
+        skipped=tuple(loaded.bad.found),
     )
 
 
@@ -227,11 +274,21 @@ def _order_found(labels: Sequence[str], own_order: Sequence[str] | None) -> tupl
     return found if own_order is None else tuple(name for name in own_order if name in found)
 
 
-def _require_known_labels(part: Part, label_names: Sequence[str]) -> None:
+def _take_known_labels(part: Part, label_names: Sequence[str], bad: BadRows) -> Part:
+    """Return the reviews whose labels the training reviews have."""
+    known = set(label_names)
+    if known.issuperset(part.labels):
+        return part
     for index, label in enumerate(part.labels):
-        if label not in label_names:
-            raise DataError(
-                f"{part.place(index)}: label {shorten(label)!r} is not one of the labels of the "
-                f"training reviews ({', '.join(map(shorten, label_names))}). Correct the row, or "
-                "add training reviews with this label."
+        if label not in known:
+            bad.meet(
+                BadRowError(
+                    part.place(index),
+                    f"label {shorten(label)!r} is not one of the labels of the training reviews "
+                    f"({', '.join(map(shorten, label_names))}). Correct the row, or add training "
+                    "reviews with this label.",
+                )
             )
+    rest = part.take(index for index, label in enumerate(part.labels) if label in known)
+    bad.require_rest(part.source, len(rest))
+    return rest

@@ -54,6 +54,7 @@ def split_reviews(source: SourceData, settings: DataSettings, seed: int) -> Spli
         test=drawn["test"],
         duplicates_removed=source.duplicates_removed,
         is_small=is_small,
+        skipped=source.skipped,
     )
     splits = settle_near_duplicates(splits, settings)
     _check_labels(splits)

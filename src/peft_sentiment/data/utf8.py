@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import io
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,16 @@ from peft_sentiment.errors import DataError
 if typing.TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+_BROKEN_BYTE = re.compile("[\udc80-\udcff]")
+"""How Python stands in for a byte that is not UTF-8."""
+
 _BLOCK_BYTES = 1 << 20
 """Bytes that are read and checked at a time."""
 
 
 @contextlib.contextmanager
 def open_utf8(
-    path: Path, *, newline: str | None = None, allow_nul: bool = True
+    path: Path, *, newline: str | None = None, allow_nul: bool = True, keep_broken: bool = False
 ) -> Iterator[io.TextIOWrapper]:
     """Open a file that must be UTF-8, without the mark that Excel puts first.
 
@@ -28,17 +32,30 @@ def open_utf8(
         path: the file.
         newline: as for `open`: None makes every line end a line feed, "" leaves them.
         allow_nul: whether a NUL byte is text.
+        keep_broken: whether what is no text is handed on, to be found with `find_broken_byte`.
 
     Raises:
         DataError: the file can't be read, is empty, or holds what is no text.
     """
     try:
         with path.open("rb", buffering=0) as file:
-            checked = io.BufferedReader(_CheckedFile(path, file, allow_nul), _BLOCK_BYTES)
-            with io.TextIOWrapper(checked, "utf-8-sig", newline=newline) as text:
+            raw = _CheckedFile(path, file, allow_nul, not keep_broken)
+            errors = "surrogateescape" if keep_broken else "strict"
+            checked = io.BufferedReader(raw, _BLOCK_BYTES)
+            with io.TextIOWrapper(checked, "utf-8-sig", errors, newline) as text:
                 yield text
     except OSError as error:
         raise build_read_error(path, error) from error
+
+
+def find_broken_byte(text: str, *, allow_nul: bool = True) -> str | None:
+    """Return what is no text in a part of a file that was opened with `keep_broken`, in words."""
+    if not allow_nul and "\0" in text:
+        return "there is a NUL byte, which no text has. Save the file as UTF-8."
+    if text.isascii() or not (found := _BROKEN_BYTE.search(text)):
+        return None
+    byte = ord(found[0]) - 0xDC00
+    return f"there is a byte 0x{byte:02x}, which is not UTF-8. Save the file as UTF-8."
 
 
 def build_read_error(path: Path, error: Exception) -> DataError:
@@ -50,7 +67,10 @@ def build_read_error(path: Path, error: Exception) -> DataError:
 class _CheckedFile(io.RawIOBase):
     """The bytes of a file, handed on once they are known to be text."""
 
-    def __init__(self, path: Path, file: io.RawIOBase | io.FileIO, allow_nul: bool) -> None:
+    def __init__(
+        self, path: Path, file: io.RawIOBase | io.FileIO, allow_nul: bool, is_strict: bool
+    ) -> None:
+        self._is_strict = is_strict
         self._path = path
         self._file = file
         self._allow_nul = allow_nul
@@ -69,7 +89,8 @@ class _CheckedFile(io.RawIOBase):
         block = bytes(memoryview(buffer)[:count])
         if not block and not self._offset:
             raise DataError(f"{self._path}: the file is empty. Add reviews, or name another file.")
-        self._check(block)
+        if self._is_strict:
+            self._check(block)
         self._line += _count_line_ends(block, self._last)
         self._offset += count
         self._last = block[-1:] or self._last

@@ -37,7 +37,7 @@ from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.environment import describe_environment
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
-from peft_sentiment.model.saved_adapters import SEEN_FILE
+from peft_sentiment.model.metadata import SEEN_FILE
 from peft_sentiment.pipeline import describe_data
 from peft_sentiment.records import Predictions, Reviews, Splits, StepRecord, TrainingRecord
 from peft_sentiment.reporting.console import TrainingProgress, show_validation

@@ -41,6 +41,7 @@ from peft_sentiment.inference.environment import read_versions
 from peft_sentiment.inference.exported import fill_classifier
 from peft_sentiment.inference.onnx import OnnxClassifier
 from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base
+from peft_sentiment.model.determinism import deterministic_algorithms
 from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
 from peft_sentiment.model.exported_files import is_export
 from peft_sentiment.model.memory import memory_advice
@@ -287,7 +288,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             learning_rate_ratios=get_learning_rate_ratios(settings.adapter),
             began_with=None if saver is None else saver.identity.processes,
         )
-        with memory_advice(settings):
+        is_deterministic = settings.training.deterministic
+        with memory_advice(settings), deterministic_algorithms(is_deterministic):
             yield from fit_adapter(run, validation, saver)
             is_stopped = saver is not None and saver.is_stopped
             if validation is not None and len(validation) and not is_stopped:
@@ -368,7 +370,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self.runtime_.predict_uncalibrated(texts)
         self._require_model()
         settings = self.settings
-        with memory_advice(settings):
+        is_deterministic = settings.training.deterministic
+        with memory_advice(settings), deterministic_algorithms(is_deterministic):
             return predict_reviews(
                 self.model_,
                 self.encoder_.tokenizer,

@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn.functional import embedding, linear
 
 from peft_sentiment.config import PACKAGED_MODELS
-from peft_sentiment.errors import PeftSentimentError
 from peft_sentiment.files import fingerprint_weights
 from peft_sentiment.model.attention import ChooseForm
 from peft_sentiment.model.layer import Layer
 from peft_sentiment.model.linear import FrozenLinear
-from peft_sentiment.model.metadata import COMPANION_FILES, AdapterMetadata, load_metadata
+from peft_sentiment.model.metadata import (
+    COMPANION_FILES,
+    PROBE,
+    AdapterMetadata,
+    load_metadata,
+)
 from peft_sentiment.model.packaged import load_packaged_folder
 from peft_sentiment.model.packed import PackedModel
 from peft_sentiment.model.precision import EncoderShape
@@ -199,10 +202,7 @@ def load_merged_model(folder: Path) -> MergedModel | None:
     """
     try:
         return _load(folder)
-    except (
-        NotPlainError, PeftSentimentError, SafetensorError, OSError, ValueError, KeyError,
-        TypeError, AttributeError, RuntimeError,
-    ):  # fmt: skip
+    except Exception:  # whatever is wrong, the whole form of the adapter is loaded, and tells it
         return None
 
 
@@ -271,6 +271,7 @@ def _load_tokenizer(folder: Path, base: Path) -> Tokenizer:
     except Exception as error:  # all that `tokenizers` raises for a bad file
         raise NotPlainError from error
     _require(tokenizer.get_vocab() == of_base.get_vocab())
+    _require(tokenizer.encode(PROBE).ids == of_base.encode(PROBE).ids)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -185,6 +185,9 @@ def choose_precision(
                 "Leave it off; --bf16 is chosen by itself where it is faster."
             )
         return Precision(device, torch.float16, "fp16 is on")
+    if settings.deterministic:
+        dtype = torch.bfloat16 if settings.bf16 else torch.float32
+        return Precision(device, dtype, "deterministic is on: nothing is chosen by speed")
     if device.type == "mps":
         dtype = torch.bfloat16 if settings.bf16 else torch.float32
         return Precision(device, dtype, "bfloat16 is not measured on MPS")

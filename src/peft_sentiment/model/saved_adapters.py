@@ -1,7 +1,6 @@
 """Adapters on disk: written by `peft`, our own metadata beside them, and checked when loaded."""
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,27 +11,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from peft_sentiment.config import ModelSettings
-from peft_sentiment.errors import AdapterError, OutputError
+from peft_sentiment.errors import (
+    AdapterError,
+    HubError,
+    ModelError,
+    OutputError,
+    PeftSentimentError,
+)
 from peft_sentiment.files import replacing_folder
 from peft_sentiment.model.adapters import prepare_base, quiet_peft, settle_ranks
 from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder
 from peft_sentiment.model.metadata import (
     ADAPTER_FILES,
+    CARD_FILE,
     COMPANION_FILES,
     METADATA_FILE,
+    PROBE,
+    SEEN_FILE,
     AdapterMetadata,
+    list_sums,
     load_metadata,
+    render_metadata,
 )
 from peft_sentiment.model.untrusted import require_sizes_of_weights
-
-CARD_FILE = "README.md"
-SEEN_FILE = "seen_reviews.safetensors"
-"""Fingerprints of the reviews that the adapter was trained and validated on, where known."""
 
 
 def save_adapter(
@@ -65,12 +71,12 @@ def save_adapter(
         model.save_pretrained(str(draft), save_embedding_layers=False)
         encoder.tokenizer.save_pretrained(str(draft))
         (draft / CARD_FILE).unlink(missing_ok=True)
-        text = json.dumps(dataclasses.asdict(metadata), indent=2, ensure_ascii=False)
-        (draft / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
         if seen is not None:
             save_file({"fingerprints": seen}, draft / SEEN_FILE)
         if save_companion is not None:
             save_companion(draft)
+        text = render_metadata(dataclasses.asdict(metadata), list_sums(draft))
+        (draft / METADATA_FILE).write_text(text, encoding="utf-8")
 
 
 def load_seen(folder: Path) -> NDArray[np.uint64] | None:
@@ -129,7 +135,8 @@ def load_adapter(
     saved = _read_adapter_shapes(folder)
     with _adapter_errors(folder):
         require_sizes_of_weights(folder / "adapter_config.json", saved)
-    encoder = load_encoder(base, metadata.label_names, metadata.head_seed)
+    with _told_of_adapter(folder):
+        encoder = load_encoder(base, metadata.label_names, metadata.head_seed)
     _require_same_base(folder, metadata, encoder)
     with _adapter_errors(folder), quiet_peft():
         # peft goes on with the default of a setting whose name it does not know: another model.
@@ -181,22 +188,38 @@ def _require_same_tokenizer(
 ) -> None:
     """A tokenizer that lacks a file is loaded with other tokens, without a word of warning."""
     is_same = tokenizer.get_vocab() == of_base.get_vocab()
+    with _adapter_errors(folder):
+        is_same = is_same and _try_tokenizer(tokenizer) == _try_tokenizer(of_base)
     if not is_same or tokenizer.pad_token_id != of_base.pad_token_id:
         raise AdapterError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens that are not the "
-            f"{len(of_base)} of its base; tokenizer.json or tokenizer_config.json is missing or "
-            "damaged. Copy the folder again with all its files, or train the adapter again."
+            f"{folder}: the tokenizer, of {len(tokenizer)} tokens, is not that of its base, of "
+            f"{len(of_base)}; tokenizer.json or tokenizer_config.json is missing or damaged. "
+            "Copy the folder again with all its files, or train the adapter again."
         )
+
+
+def _try_tokenizer(tokenizer: PreTrainedTokenizerBase) -> tuple[Any, Any]:
+    """Return what it makes of a text, by the calls with which reviews are read."""
+    marked = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    return tokenizer([PROBE], verbose=False)["input_ids"], marked
+
+
+@contextmanager
+def _told_of_adapter(folder: Path) -> Iterator[None]:
+    """Name the adapter in what is told of its base, whose name it has brought along."""
+    try:
+        yield
+    except (ModelError, HubError) as error:
+        raise type(error)(f"{folder}: its base can't be loaded. {error}") from error
 
 
 @contextmanager
 def _adapter_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (
-        SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
-        UserWarning,
-    ) as error:  # fmt: skip
+    except PeftSentimentError:
+        raise
+    except Exception as error:  # what four libraries raise of a file that is none of theirs
         first_line = str(error).strip().split("\n")[0].rstrip(".")
         raise AdapterError(
             f"{folder}: the adapter is corrupt or made for another base ({first_line}). "

@@ -17,6 +17,7 @@ from peft_sentiment.errors import OutputError
 from peft_sentiment.records.calibration import CalibrationRecord
 from peft_sentiment.records.conversion import build_record as build_record
 from peft_sentiment.records.conversion import render_json as render_json
+from peft_sentiment.records.skipped import SkippedRow
 
 SCHEMA_VERSION = 1
 
@@ -64,6 +65,7 @@ class SourceData:
         validation: the source's own validation reviews.
         test: the source's own test reviews.
         duplicates_removed: reviews dropped because their text occurs elsewhere.
+        skipped: rows left out because they can't be used.
     """
 
     name: str
@@ -73,6 +75,7 @@ class SourceData:
     validation: Reviews | None
     test: Reviews | None
     duplicates_removed: int
+    skipped: tuple[SkippedRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Splits:
     duplicates_removed: int
     near_duplicates: int = 0
     is_small: bool = False
+    skipped: tuple[SkippedRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class DataRecord:
         label_counts: label name -> training reviews with it.
         near_duplicates: as in `Splits`; dropped if the settings say so.
         is_small: as in `Splits`.
+        rows_skipped: rows of the files that were left out because they can't be used.
     """
 
     name: str
@@ -120,6 +125,7 @@ class DataRecord:
     cut: int
     near_duplicates: int = 0
     is_small: bool = False
+    rows_skipped: int = 0
 
 
 @dataclass(frozen=True)

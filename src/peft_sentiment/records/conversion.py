@@ -45,6 +45,41 @@ def build_record(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any record
     return value
 
 
+def require_types(kind: Any, value: Any, name: str) -> None:  # noqa: ANN401 - any record
+    """Check that a record built from a stranger's JSON holds what its fields say.
+
+    Args:
+        kind: type of the value.
+        value: a record, or a part of one.
+        name: of the value, for the message.
+
+    Raises:
+        TypeError: a value is of another type.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, typing.cast("type", kind)):
+        for field, inner in typing.get_type_hints(kind).items():
+            require_types(inner, getattr(value, field), field)
+    elif origin is types.UnionType and value is not None:
+        require_types(arguments[0], value, name)
+    elif origin is tuple and isinstance(value, tuple):
+        for item in value:
+            require_types(arguments[0], item, name)
+    elif origin is dict and isinstance(value, dict):
+        for item in value.values():
+            require_types(arguments[1], item, name)
+    elif not _is_plain(kind, value):
+        raise TypeError(f"{name} is {repr(value)[:60]}")
+
+
+def _is_plain(kind: Any, value: Any) -> bool:  # noqa: ANN401 - any record
+    if kind is Any or (typing.get_origin(kind) is types.UnionType and value is None):
+        return True
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(kind, type) and type(value) is kind
+
+
 def _has_default(item: dataclasses.Field[Any]) -> bool:
     missing = dataclasses.MISSING
     return item.default is not missing or item.default_factory is not missing

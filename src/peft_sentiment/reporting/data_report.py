@@ -12,6 +12,10 @@ from peft_sentiment.reporting.console import clean, say
 from peft_sentiment.reporting.numbers import as_count, as_percent
 
 TITLES = {
+    "row": (
+        "that can't be read",
+        "Training refuses them, or leaves them out with --skip-bad-rows: correct the row.",
+    ),
     "text": ("without a text", "Training refuses them: write one, or remove the row."),
     "label": ("without a label", "Training refuses them: add one, or remove the row."),
     "duplicate": ("with the text of an earlier row", "Training takes the first of each."),

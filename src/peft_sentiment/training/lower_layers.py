@@ -7,10 +7,12 @@ have one file in common.
 Shapes: N tokens of a batch, rounded up, D width.
 """
 
+import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
@@ -117,13 +119,16 @@ def _open_file(size: int, processes: Processes) -> IO[bytes]:
 
 def _make_file(size: int, *, is_named: bool) -> IO[bytes]:
     folder = get_cache_folder()
+    make = tempfile.NamedTemporaryFile if is_named else tempfile.TemporaryFile
+    options: dict[str, Any] = {"dir": folder, **({"delete": False} if is_named else {})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if is_named:
-            file: IO[bytes] = tempfile.NamedTemporaryFile(dir=folder, delete=False)  # noqa: SIM115
-        else:
-            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
-        file.truncate(size)
+        with ExitStack() as stack:
+            file: IO[bytes] = stack.enter_context(make(**options))
+            if is_named:
+                stack.callback(lambda: Path(file.name).unlink(missing_ok=True))
+            _make_room(file.fileno(), size)
+            stack.pop_all()  # closed by the cache's end
     except OSError as error:
         raise OutputError(
             f"{folder}: no room for {size / 1e9:.1f} GB of the lower layers' output "
@@ -131,3 +136,17 @@ def _make_file(size: int, *, is_named: bool) -> IO[bytes]:
             "PEFT_SENTIMENT_CACHE, or set --lower-layers-cache-gb 0."
         ) from error
     return file
+
+
+def _make_room(descriptor: int, size: int) -> None:
+    """Give a file its size, and the room for it where the system can: a full disk is told now.
+
+    Later, a write to memory that a file stands behind would kill the process.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate") and size:
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
