@@ -17,8 +17,8 @@ from peft_sentiment.config import SettingField, Settings, list_setting_fields, l
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
-    "run", "train", "evaluate", "compare", "errors", "report", "push", "predict", "demo", "verify",
-    "check", "methods", "search", "doctor",
+    "run", "train", "evaluate", "compare", "errors", "report", "push", "export", "predict", "demo",
+    "serve", "verify", "check", "methods", "search", "doctor",
 )  # fmt: skip
 FIELDS = list_setting_fields()
 
@@ -126,6 +126,8 @@ VALUES_BY_NAME = {
     "init_lora_weights": "olora",
     "layers_to_transform": "1",
     "method_options": "lora_bias=true",
+    "crop_length": "64",
+    "weight_averaging": "0.25",
     "class_weights": "balanced",
     "metric_for_best_model": "f1",
     "bootstrap_samples": "100",

@@ -35,7 +35,14 @@ def settings(tiny_distilbert: Path, reviews_csv: Path, tmp_path: Path) -> Settin
                 "max_length": 64,
             },
             "model": {"model_name_or_path": str(tiny_distilbert)},
-            "training": {"num_train_epochs": 2.0, "learning_rate": 1e-2, "bf16": False},
+            "training": {
+                "num_train_epochs": 2.0,
+                "learning_rate": 1e-2,
+                "per_device_train_batch_size": 8,
+                "crop_length": 0,
+                "weight_averaging": 0.0,
+                "bf16": False,
+            },
             "output": {
                 "output_dir": str(tmp_path / "output"),
                 "adapter_dir": str(tmp_path / "adapter"),

@@ -39,6 +39,9 @@ class TinyRun:
             "--test-size": 40,
             "--num-train-epochs": 1,
             "--learning-rate": 0.01,
+            "--per-device-train-batch-size": 8,
+            "--crop-length": 0,
+            "--weight-averaging": 0,
             "--output-dir": self.output,
             "--adapter-dir": self.adapter,
         }

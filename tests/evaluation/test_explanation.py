@@ -120,7 +120,8 @@ def test_words_taken_out_leave_the_rest_as_it_was() -> None:
 def fitted(tiny_distilbert: Path, tiny_reviews: Reviews) -> SentimentClassifier:
     classifier = SentimentClassifier(
         model_name_or_path=str(tiny_distilbert), max_length=48, r=4, num_train_epochs=4,
-        learning_rate=2e-2, bf16=False,
+        learning_rate=2e-2, per_device_train_batch_size=8, weight_averaging=0.0, bf16=False,
+        target_modules=None, lora_alpha=32,
     )  # fmt: skip
     return classifier.fit(tiny_reviews.texts[:100], tiny_reviews.labels[:100])
 

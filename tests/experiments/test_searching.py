@@ -42,7 +42,12 @@ def tables(tiny_distilbert: Path, reviews_csv: Path, tmp_path: Path) -> Tables:
             "max_length": 32,
         },
         "model": {"model_name_or_path": str(tiny_distilbert)},
-        "training": {"num_train_epochs": 2.0, "bf16": False},
+        "training": {
+            "num_train_epochs": 2.0,
+            "per_device_train_batch_size": 8,
+            "crop_length": 0,
+            "bf16": False,
+        },
         "output": {"output_dir": str(tmp_path / "output")},
     }
 

@@ -16,7 +16,16 @@ from peft_sentiment.records import Reviews
 
 
 def build_classifier(folder: Path, **settings: Any) -> SentimentClassifier:  # noqa: ANN401
-    values = {"max_length": 48, "r": 4, "num_train_epochs": 2, "learning_rate": 2e-2, **settings}
+    values = {
+        "max_length": 48,
+        "r": 4,
+        "num_train_epochs": 2,
+        "learning_rate": 2e-2,
+        "per_device_train_batch_size": 8,
+        "weight_averaging": 0.0,
+        "target_modules": None,
+        **settings,
+    }
     return SentimentClassifier(model_name_or_path=str(folder), bf16=False, **values)
 
 

@@ -38,6 +38,9 @@ def build_classifier(folder: Path, **settings: Any) -> SentimentClassifier:  # n
         "num_train_epochs": 1,
         "learning_rate": 2e-2,
         "per_device_train_batch_size": 8,
+        "weight_averaging": 0.0,
+        "target_modules": None,
+        "lora_alpha": 32,
         "bf16": False,
         **settings,
     }

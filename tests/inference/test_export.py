@@ -278,7 +278,8 @@ def _measure_gap(model: torch.nn.Module, path: Path) -> float:
         if reviews > 1:
             ids[1, tokens // 2 :], mask[1, tokens // 2 :] = model.config.pad_token_id, 0  # type: ignore[union-attr, index]
         with torch.no_grad():
-            wanted = model(torch.from_numpy(ids), torch.from_numpy(mask)).logits.numpy()
+            inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+            wanted = model(**inputs).logits.numpy()
         (found,) = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})
         assert found.shape == wanted.shape
         gaps.append(float(np.abs(found - wanted).max()))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tiny_models import MODEL_TYPES, build_tiny_tokenizer
 from tiny_runs import leave_sums_out
@@ -32,7 +33,7 @@ from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import AdapterError, SettingsError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.adapters import add_adapter, alters_base, count_parameters
-from peft_sentiment.model.architectures import ARCHITECTURES, find_target_modules, is_linear
+from peft_sentiment.model.architectures import ARCHITECTURES, is_linear
 from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.model.methods import build_config
@@ -230,14 +231,23 @@ def test_all_linear_adapts_every_linear_layer_but_the_head(folder: Path) -> None
     head = (*ARCHITECTURES[model_type].head, *encoder.new_modules)
     linear = {name for name, module in encoder.model.named_modules() if is_linear(module)}
     expected = {n for n in linear if not any(f".{part}." in f".{n}." for part in head)}
-    assert set(find_target_modules(encoder, ("all-linear",), head)) == expected
     model = add_adapter(encoder, AdapterSettings(target_modules=("all-linear",)), seed=0)
-    adapted = {
+    assert list_adapted(model) == expected
+
+
+def list_adapted(model: PeftModel) -> set[str]:
+    return {
         name.removeprefix("base_model.model.").removesuffix(".lora_A")
         for name, _ in model.named_modules()
         if name.endswith(".lora_A")
     }
-    assert adapted == expected
+
+
+def test_all_linear_layers_of_some_blocks_only(tiny_distilbert: Path) -> None:
+    settings = AdapterSettings(target_modules=("all-linear",), layers_to_transform=(1,))
+    adapted = list_adapted(add_adapter(load_tiny_encoder(tiny_distilbert), settings, seed=0))
+    assert len(adapted) == 6
+    assert all(".layer.1." in name for name in adapted)
     assert len(adapted) >= 4
 
 

@@ -10,7 +10,11 @@ from peft_sentiment.errors import SettingsError
 
 def convert(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any setting's type
     """Convert a TOML value, or the text of a flag, to a setting's type."""
-    for option in list_kinds(kind):
+    options = list_kinds(kind)
+    is_unset = types.NoneType in options and may_be_tuple(kind) and value in ([], ())
+    if is_unset:  # TOML has no word for it, and a list that may be unset is never empty.
+        return None
+    for option in options:
         try:
             return _CONVERTERS[typing.get_origin(option) or option](option, value)
         except (TypeError, ValueError):
@@ -24,6 +28,11 @@ def list_kinds(kind: Any) -> list[Any]:  # noqa: ANN401 - any setting's type
         # str takes any text, so it is tried last.
         return sorted(typing.get_args(kind), key=lambda option: option is str)
     return [kind]
+
+
+def may_be_tuple(kind: Any) -> bool:  # noqa: ANN401 - any setting's type
+    """Tell whether a setting may be a list."""
+    return any(typing.get_origin(option) is tuple for option in list_kinds(kind))
 
 
 def _accept(value: Any, is_valid: bool) -> Any:  # noqa: ANN401 - any setting's type

@@ -12,6 +12,9 @@ MOST_EPOCHS = 30
 SHORTEST_CROP = 8
 """Fewest tokens of a stretch that says anything: a few words between the special tokens."""
 
+FEWEST_EPOCHS_OF_STRETCHES = 3
+"""Fewest passes where each reads a stretch of a review: about a half of one of average length."""
+
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
@@ -26,7 +29,7 @@ class TrainingSettings:
 
     reviews_to_pass: int = 3000
     """With num_train_epochs 0: reviews that the training sees, counted once per pass. There is at
-    least one pass, and there are at most 30."""
+    least one pass, or three where a pass reads stretches (crop_length), and at most 30."""
 
     crop_length: int = 0
     """Tokens that training reads of a longer review, special tokens included: a stretch that chance
@@ -159,4 +162,5 @@ class TrainingSettings:
         """Return the passes over so many training reviews: those set, or chosen by the number."""
         if self.num_train_epochs:
             return self.num_train_epochs
-        return float(min(MOST_EPOCHS, max(1, round(self.reviews_to_pass / reviews))))
+        fewest = FEWEST_EPOCHS_OF_STRETCHES if self.crop_length else 1
+        return float(min(MOST_EPOCHS, max(fewest, round(self.reviews_to_pass / reviews))))

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from peft_sentiment.config.conversion import convert
+from peft_sentiment.config.conversion import convert, may_be_tuple
 from peft_sentiment.config.data import DataSettings
 from peft_sentiment.config.evaluation import EvaluationSettings, OutputSettings
 from peft_sentiment.config.model import AdapterSettings, ModelSettings, require_settings_of_method
@@ -53,15 +53,20 @@ class Settings:
         return dataclasses.replace(self, **changed)
 
     def as_tables(self) -> dict[str, dict[str, Any]]:
-        """Return section -> setting -> value, ready for JSON and TOML; unset ones left out."""
-        tables = {}
-        for section in SECTIONS:
-            values = dataclasses.asdict(getattr(self, section))
-            tables[section] = {
-                name: list(value) if isinstance(value, tuple) else value
-                for name, value in values.items()
-                if value is not None
-            }
+        """Return section -> setting -> value, ready for JSON and TOML.
+
+        TOML has no word for what is unset: such a setting is left out, or an empty list where it
+        would be one, so that a preset which sets it does not shine through.
+        """
+        tables: dict[str, dict[str, Any]] = {}
+        for section, kind in SECTIONS.items():
+            kinds = typing.get_type_hints(kind)
+            tables[section] = {}
+            for name, value in dataclasses.asdict(getattr(self, section)).items():
+                if isinstance(value, tuple) or (value is None and may_be_tuple(kinds[name])):
+                    tables[section][name] = list(value or ())
+                elif value is not None:
+                    tables[section][name] = value
         return tables
 
 

@@ -1,5 +1,6 @@
 """What is known of each architecture: its classification head, and the layers to adapt."""
 
+import re
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from peft_sentiment.errors import SettingsError
 
 if typing.TYPE_CHECKING:
     from peft_sentiment.model.encoder import Encoder
+
+
+_AFTER_BLOCK = re.compile(r"^.*\.\d+\.")
+"""What stands before a layer's name within its block."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,7 @@ def find_target_modules(
     """
     layers = list_linear_layers(encoder.model)
     if asked is not None and "all-linear" in asked:
-        return tuple(
-            name
-            for name, module in encoder.model.named_modules()
-            if is_linear(module) and not is_inside(name, head)
-        )
+        return _name_all_linear(encoder, head)
     architecture = find_architecture(encoder)
     targets = asked or (architecture.targets if architecture else ())
     names = [name for name, _ in encoder.model.named_modules()]
@@ -125,6 +126,23 @@ def find_target_modules(
         f"{encoder.name}: a {encoder.model.config.model_type} {found}. Name the layers to adapt "
         f"with --target-modules; the model's linear layers are: {', '.join(layers)}."
     )
+
+
+def _name_all_linear(encoder: "Encoder", head: Sequence[str]) -> tuple[str, ...]:
+    """Return names of every linear layer outside the head.
+
+    Those of a block are named once for all blocks, as peft chooses blocks by number only where it
+    is not given a layer's whole name.
+    """
+    names = [name for name, module in encoder.model.named_modules() if is_linear(module)]
+    inside = [name for name in names if is_inside(name, head)]
+    found: dict[str, None] = {}
+    for name in names:
+        ending = _AFTER_BLOCK.sub("", name)
+        if name not in inside:
+            is_shared = any(ends_with(other, ending) for other in inside)
+            found[name if is_shared else ending] = None
+    return tuple(found)
 
 
 def find_feedforward_modules(encoder: "Encoder") -> tuple[str, ...]:

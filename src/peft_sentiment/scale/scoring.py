@@ -6,6 +6,7 @@ by another; what has been stored is not.
 
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -240,7 +241,10 @@ def running_ray(ray: Any, pool: Pool) -> Iterator[None]:  # noqa: ANN401 - Ray i
             f"Ray can't be started or reached at {pool.address or 'this machine'} ({error}). "
             "Check --ray-address, or leave it out to score on this machine."
         ) from error
-    context = ray.data.DataContext.get_current()
+    with warnings.catch_warnings():
+        # Of settings of its own that Ray reads to make its defaults.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
