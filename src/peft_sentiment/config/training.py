@@ -12,7 +12,7 @@ MOST_EPOCHS = 30
 SHORTEST_CROP = 8
 """Fewest tokens of a stretch that says anything: a few words between the special tokens."""
 
-FEWEST_EPOCHS_OF_STRETCHES = 3
+FEWEST_EPOCHS_OF_STRETCHES = 2
 """Fewest passes where each reads a stretch of a review: about a half of one of average length."""
 
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
@@ -29,7 +29,7 @@ class TrainingSettings:
 
     reviews_to_pass: int = 3000
     """With num_train_epochs 0: reviews that the training sees, counted once per pass. There is at
-    least one pass, or three where a pass reads stretches (crop_length), and at most 30."""
+    least one pass, or two where a pass reads stretches (crop_length), and at most 30."""
 
     crop_length: int = 0
     """Tokens that training reads of a longer review, special tokens included: a stretch that chance
