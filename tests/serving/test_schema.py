@@ -32,6 +32,10 @@ def test_the_service_answers_as_it_describes(
         @settings(max_examples=20, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: schemathesis.Case) -> None:
-            case.call_and_validate(headers=HEADERS, timeout=60)
+            response = case.call(headers=HEADERS, timeout=60)
+            if response.status_code == 413:  # a refusal that schemathesis does not count as one
+                assert response.json()["error"]["code"] in ("body_too_large", "text_too_long")
+                return
+            case.validate_response(response)
 
         ask()
