@@ -24,6 +24,7 @@ def build_classifier(folder: Path, **settings: Any) -> SentimentClassifier:  # n
         "per_device_train_batch_size": 8,
         "weight_averaging": 0.0,
         "target_modules": None,
+        "lora_dropout": 0.1,
         **settings,
     }
     return SentimentClassifier(model_name_or_path=str(folder), bf16=False, **values)

@@ -41,6 +41,7 @@ def build_classifier(folder: Path, **settings: Any) -> SentimentClassifier:  # n
         "weight_averaging": 0.0,
         "target_modules": None,
         "lora_alpha": 32,
+        "lora_dropout": 0.1,
         "bf16": False,
         **settings,
     }
