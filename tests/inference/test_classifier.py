@@ -235,7 +235,7 @@ def test_the_base_says_the_same_before_training_after_it_and_after_loading(
     again = loaded.predict_reviews_without_adapter(texts).probabilities
     np.testing.assert_allclose(after, before, atol=1e-6)
     np.testing.assert_allclose(again, before, atol=1e-6)
-    assert np.abs(classifier.predict_proba(texts) - before).max() > 0.001
+    assert np.abs(classifier.predict_proba(texts) - before).max() > 0.01
 
 
 def test_int_labels_come_back_as_ints(

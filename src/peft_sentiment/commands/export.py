@@ -30,7 +30,7 @@ def add_export(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
         required=True,
         choices=FORMS,
         help="merged: a folder of transformers that pipeline loads; onnx: for ONNX Runtime, in "
-        "float32; onnx-int8: the same smaller and faster",
+        "float32; onnx-int8: the same, smaller",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", help="folder to write (default: DIR and the form)"

@@ -26,8 +26,8 @@ OPSET, IR_VERSION, FUSED_DOMAIN = 17, 8, "com.microsoft"
 FUSED = ("Attention", "FastGelu", "Gelu")
 """Operations of ONNX Runtime that are not in the standard.
 
-Its fused residual norm is not among them: that takes six times as long as a sum and a norm. A sum
-is written as Sum, for a norm after an Add would be fused when the graph is loaded.
+Its fused residual norm is not among them: it was slower than a sum and a norm where it
+was tried. A sum is written as Sum, for a norm after an Add would be fused when the graph is loaded.
 """
 
 FLOAT, INT32, INT64 = 1, 6, 7
