@@ -30,7 +30,8 @@ from peft_sentiment.data.sources import load_reviews  # noqa: E402
 from peft_sentiment.files import compute_sha256  # noqa: E402
 from peft_sentiment.model.memory import measure_peak_rss  # noqa: E402
 from peft_sentiment.model.packaged import load_packaged_folder  # noqa: E402
-from peft_sentiment.records import Reviews, StepRecord  # noqa: E402
+from peft_sentiment.records import StepRecord  # noqa: E402
+from peft_sentiment.records.reviews import Reviews  # noqa: E402
 
 LABELS = ("negative", "positive")
 BATCH = 16

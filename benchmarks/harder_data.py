@@ -19,7 +19,7 @@ import numpy as np
 
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.sources import load_reviews
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 INNER = "additional_resources/hutto_ICWSM_2014.tar.gz"
 RATINGS = "movieReviewSnippets_GroundTruth.txt"

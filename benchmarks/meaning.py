@@ -29,7 +29,7 @@ from peft_sentiment.data.split import draw_unseen_reviews, split_reviews  # noqa
 from peft_sentiment.errors import DataError  # noqa: E402
 from peft_sentiment.evaluation.metrics import compute_wilson_interval  # noqa: E402
 from peft_sentiment.evaluation.tfidf import fit_tfidf  # noqa: E402
-from peft_sentiment.records import Reviews  # noqa: E402
+from peft_sentiment.records.reviews import Reviews  # noqa: E402
 from peft_sentiment.saved_runs import Past, load_past  # noqa: E402
 
 HERE = Path(__file__).parent

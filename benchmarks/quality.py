@@ -37,7 +37,7 @@ from peft_sentiment.evaluation.metrics import compute_wilson_interval  # noqa: E
 from peft_sentiment.evaluation.pooling import pool_reviews  # noqa: E402
 from peft_sentiment.evaluation.probe import INVERSE_PENALTY  # noqa: E402
 from peft_sentiment.evaluation.tfidf import fit_tfidf  # noqa: E402
-from peft_sentiment.records import Reviews  # noqa: E402
+from peft_sentiment.records.reviews import Reviews  # noqa: E402
 
 HERE = Path(__file__).parent
 CELLS = HERE / "quality.jsonl"

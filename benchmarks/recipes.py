@@ -21,7 +21,7 @@ from peft_sentiment import SentimentClassifier
 from peft_sentiment.commands.flags import add_setting_flags
 from peft_sentiment.config import list_setting_fields, load_settings
 from peft_sentiment.evaluation.metrics import compute_scores
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 TRIALS = Path(__file__).parent / "recipes.jsonl"
 CHOOSING = 2000

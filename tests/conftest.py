@@ -15,7 +15,7 @@ from tiny_reviews import build_tiny_reviews, write_reviews_csv
 from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -54,6 +54,12 @@ def tiny_tokenizer_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a saved DistilBERT of width 32 with two layers, and no classification head."""
     return _build_encoder("distilbert", tmp_path_factory)
+
+
+@pytest.fixture
+def own_distilbert(tiny_distilbert: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny DistilBERT for one test to damage."""
+    return Path(shutil.copytree(tiny_distilbert, tmp_path / "distilbert"))
 
 
 @pytest.fixture(scope="session")

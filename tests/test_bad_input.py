@@ -18,7 +18,7 @@ from tiny_runs import TinyRun, read_folder
 from peft_sentiment.cli import main
 from peft_sentiment.errors import OutputError
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 Refuse = Callable[..., str]
 

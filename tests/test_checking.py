@@ -8,7 +8,7 @@ import pytest
 from tiny_reviews import write_reviews_csv
 
 from peft_sentiment.cli import main
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 
 @pytest.fixture

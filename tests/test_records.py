@@ -22,7 +22,6 @@ from peft_sentiment.records import (
     ParameterCounts,
     Predictions,
     Results,
-    Reviews,
     Scores,
     TrainingRecord,
     ValidationRecord,
@@ -30,6 +29,7 @@ from peft_sentiment.records import (
     load_results,
     render_json,
 )
+from peft_sentiment.records.reviews import Reviews
 
 SCORES = Scores(
     accuracy=0.1 + 0.2,

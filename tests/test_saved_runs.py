@@ -27,7 +27,8 @@ from peft_sentiment.evaluation.comparison import compare_predictions
 from peft_sentiment.evaluation.pairs import compare_pairs
 from peft_sentiment.evaluation.storage import load_predictions
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.records import Reviews, Scores, Splits, load_results
+from peft_sentiment.records import Scores, load_results
+from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.pairs import name_pair
 from peft_sentiment.saved_runs import (
     choose_test_reviews,

@@ -10,7 +10,7 @@ from tiny_reviews import FILLERS, TOPICS, write_reviews_csv
 from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 WORDS = {
     "1": ("awful", "terrible", "worst", "horrible"),

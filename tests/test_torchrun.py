@@ -14,7 +14,7 @@ from tiny_reviews import write_reviews_csv
 from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 PROGRAM = Path(__file__).with_name("dying_process.py")
 WEIGHTS = "adapter_model.safetensors"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 
 def _list_words(text: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from peft_sentiment.model.dropout import CheapDropout
 from peft_sentiment.model.encoder import Encoder, load_encoder
 from peft_sentiment.model.metadata import AdapterMetadata
 from peft_sentiment.model.precision import Precision
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.loop import TrainingRun
 
 LABELS = ("negative", "positive")

@@ -17,9 +17,10 @@ from peft_sentiment.evaluation.mistakes import analyse_errors
 from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER, RESULTS_FILE, load_predictions
 from peft_sentiment.files import write_text
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.records import Predictions, Reviews, Splits, load_results, render_json
+from peft_sentiment.records import Predictions, load_results, render_json
 from peft_sentiment.records.explanation import Explanation, ExplanationsRecord
 from peft_sentiment.records.mistakes import ErrorAnalysis
+from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.mistakes import show_errors
 from peft_sentiment.reporting.run_files import EXPLANATIONS_FILE
 

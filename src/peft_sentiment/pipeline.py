@@ -39,18 +39,15 @@ from peft_sentiment.records import (
     ParameterCounts,
     Predictions,
     Results,
-    Splits,
     StepRecord,
     TrainingRecord,
     render_json,
 )
+from peft_sentiment.records.reviews import Splits
 from peft_sentiment.reporting.calibration import show_calibration
+from peft_sentiment.reporting.comparison import show_comparison, show_confusion
 from peft_sentiment.reporting.console import (
-    TrainingProgress,
-    name_model,
     show_cache,
-    show_comparison,
-    show_confusion,
     show_foundation,
     show_heading,
     show_parameters,
@@ -63,8 +60,10 @@ from peft_sentiment.reporting.console import (
 from peft_sentiment.reporting.html import write_report
 from peft_sentiment.reporting.model_card import write_model_card
 from peft_sentiment.reporting.pairs import show_pairs
+from peft_sentiment.reporting.progress import TrainingProgress
 from peft_sentiment.reporting.run_files import REPORT_FILE, SETTINGS_FILE, STEPS_FILE
 from peft_sentiment.reporting.skipped import show_skipped
+from peft_sentiment.reporting.titles import name_model
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.serving.showcase import Showcase
 from peft_sentiment.training.checkpoints import render_events

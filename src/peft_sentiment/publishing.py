@@ -20,7 +20,7 @@ from rich.text import Text
 
 from peft_sentiment.errors import HubError
 from peft_sentiment.files import require_writable_folder
-from peft_sentiment.model.encoder import TOKENIZER_FILES_READ
+from peft_sentiment.model.base_folder import TOKENIZER_FILES_READ
 from peft_sentiment.model.metadata import (
     ADAPTER_FILES,
     CARD_FILE,

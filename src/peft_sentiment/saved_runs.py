@@ -28,14 +28,11 @@ from peft_sentiment.evaluation.thresholds import measure_calibration
 from peft_sentiment.inference.loading import load_classifier
 from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.model.saved_adapters import load_seen
-from peft_sentiment.records import Predictions, Results, Reviews, Scores, load_results
+from peft_sentiment.records import Predictions, Results, Scores, load_results
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.reporting.calibration import show_calibration
-from peft_sentiment.reporting.console import (
-    show_comparison,
-    show_confusion,
-    show_models,
-    show_scores,
-)
+from peft_sentiment.reporting.comparison import show_comparison, show_confusion, show_models
+from peft_sentiment.reporting.console import show_scores
 from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.skipping import report_skipped
 

@@ -21,7 +21,8 @@ from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.interruptions import StopRequest, Termination
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.processes import get_processes
-from peft_sentiment.records import Environment, Reviews
+from peft_sentiment.records import Environment
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.reporting.unfinished import ask_to_resume, show_note
 from peft_sentiment.training.checkpoints import Checkpoint, Event
 from peft_sentiment.training.identity import (

@@ -20,7 +20,7 @@ from peft_sentiment.data.batching import (
     pad_batch,
     tokenize_reviews,
 )
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 TRUNCATIONS: tuple[Truncation, ...] = ("head", "tail", "head+tail")
 

@@ -11,7 +11,7 @@ from peft_sentiment.data.checks import fingerprint_texts
 from peft_sentiment.data.dealing import is_unequal
 from peft_sentiment.data.split import draw_unseen_reviews, split_reviews
 from peft_sentiment.errors import DataError
-from peft_sentiment.records import Reviews, SourceData, Splits
+from peft_sentiment.records.reviews import Reviews, SourceData, Splits
 
 
 def build_source(labels: list[str], groups: list[str] | None = None) -> SourceData:

@@ -4,7 +4,7 @@ import pytest
 
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.leakage import settle_near_duplicates
-from peft_sentiment.records import Reviews, Splits
+from peft_sentiment.records.reviews import Reviews, Splits
 
 LONG = "the camera follows a young woman through the city day after day until the credits roll"
 

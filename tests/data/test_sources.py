@@ -17,7 +17,7 @@ from peft_sentiment.config import PACKAGED_IMDB, PACKAGED_ROTTEN_TOMATOES, DataS
 from peft_sentiment.data import sources
 from peft_sentiment.data.sources import iterate_text_rows, load_reviews
 from peft_sentiment.errors import DataError, PeftSentimentError, SettingsError
-from peft_sentiment.records import Reviews, SourceData
+from peft_sentiment.records.reviews import Reviews, SourceData
 
 REVIEWS = [
     ("A fine film", "positive"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.split import split_reviews
 from peft_sentiment.errors import DataError, SettingsError
-from peft_sentiment.records import Reviews, SourceData, Splits
+from peft_sentiment.records.reviews import Reviews, SourceData, Splits
 
 Size = int | Literal["full"]
 

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from peft_sentiment.evaluation.baselines import predict_majority, predict_tfidf
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.tfidf import TfidfModel, fit_tfidf
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
+from peft_sentiment.records.reviews import Reviews
 
 LABELS = ("negative", "positive")
 

@@ -17,7 +17,8 @@ from peft_sentiment.evaluation.companion import (
     load_companion,
     save_companion,
 )
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
+from peft_sentiment.records.reviews import Reviews
 
 LABELS = ("negative", "positive")
 

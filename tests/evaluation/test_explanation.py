@@ -18,8 +18,9 @@ from peft_sentiment.evaluation.faithfulness import (
 )
 from peft_sentiment.evaluation.prediction import predict_reviews
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
 from peft_sentiment.records.explanation import Explanation, WordScore
+from peft_sentiment.records.reviews import Reviews
 
 TEXTS = (
     "The film was amazing, and the story wonderful!",

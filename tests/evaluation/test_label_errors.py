@@ -6,7 +6,7 @@ import pytest
 
 from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.evaluation.label_errors import find_label_errors
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 OPPOSITES = {"negative": "positive", "positive": "negative"}
 

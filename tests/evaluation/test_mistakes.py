@@ -12,8 +12,9 @@ from peft_sentiment.evaluation.mistakes import (
     analyse_errors,
     find_label_doubts,
 )
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
 from peft_sentiment.records.mistakes import ErrorAnalysis
+from peft_sentiment.records.reviews import Reviews
 
 N = 200
 

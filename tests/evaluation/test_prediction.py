@@ -23,7 +23,7 @@ from torch import nn
 from peft_sentiment.data.batching import TokenizedReviews
 from peft_sentiment.evaluation.prediction import evaluation_mode, predict_logits, predict_reviews
 from peft_sentiment.evaluation.probabilities import compute_probabilities
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 
 @pytest.fixture(scope="module")

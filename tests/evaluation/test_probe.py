@@ -20,7 +20,7 @@ from peft_sentiment.data.batching import TokenizedReviews
 from peft_sentiment.evaluation import pooling
 from peft_sentiment.evaluation.pooling import pool_reviews
 from peft_sentiment.evaluation.probe import FrozenEncoder, choose_probe_reviews, predict_probe
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 LENGTHS = [5, 40, 17, 3, 64, 17]
 

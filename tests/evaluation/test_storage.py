@@ -10,7 +10,8 @@ from pyarrow import parquet
 
 from peft_sentiment.errors import OutputError
 from peft_sentiment.evaluation.storage import load_predictions, save_predictions
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
+from peft_sentiment.records.reviews import Reviews
 
 LABELS = ("positive", "négatif 😀", "n/a")  # not in the alphabet's order
 TEXTS = [

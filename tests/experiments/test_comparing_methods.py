@@ -19,7 +19,8 @@ from peft_sentiment.evaluation.method_comparison import MethodsRecord
 from peft_sentiment.evaluation.storage import load_predictions
 from peft_sentiment.experiments import methods
 from peft_sentiment.experiments.cells import Cell, build_cells, save_failure
-from peft_sentiment.records import Reviews, build_record
+from peft_sentiment.records import build_record
+from peft_sentiment.records.reviews import Reviews
 
 VARIANTS = {
     "lora": {"adapter": {"method": "lora", "r": 2}},

@@ -11,7 +11,7 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, Features, Value
 from tiny_models import MAX_POSITIONS
 
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 DISTILBERT = "distilbert/distilbert-base-uncased"
 IMDB = "stanfordnlp/imdb"

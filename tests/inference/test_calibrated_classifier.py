@@ -12,7 +12,7 @@ from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.evaluation.thresholds import choose_threshold
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.metadata import load_metadata
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 
 def build_classifier(folder: Path, **settings: Any) -> SentimentClassifier:  # noqa: ANN401

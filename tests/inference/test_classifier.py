@@ -27,7 +27,7 @@ from peft_sentiment.errors import DataError, DeviceMemoryError, PeftSentimentErr
 from peft_sentiment.inference import classifier as classifier_module
 from peft_sentiment.inference.classifier import PARAMETERS, SentimentClassifier
 from peft_sentiment.model.metadata import load_metadata
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 
 def build_classifier(folder: Path, **settings: Any) -> SentimentClassifier:  # noqa: ANN401

@@ -9,7 +9,7 @@ from peft_sentiment import SentimentClassifier
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.evaluation.companion import NUMBERS_FILE, WORDS_FILE
 from peft_sentiment.inference.loading import load_labeller
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 SETTINGS = {
     "max_length": 48,

@@ -32,8 +32,8 @@ from peft_sentiment.model.exported_files import (
 )
 from peft_sentiment.model.onnx_export import write_int8_onnx, write_onnx
 from peft_sentiment.model.onnx_graph import can_write_fused, write_fused_graph
-from peft_sentiment.records import Reviews
 from peft_sentiment.records.export import ExportCheck, ScoredForm
+from peft_sentiment.records.reviews import Reviews
 
 FUSED_TYPES = ("distilbert", "bert", "roberta", "electra")
 LOOSE = ("--most-flips", "20", "--most-loss", "20", "--most-difference", "5")

@@ -15,7 +15,7 @@ from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.loading import load_labeller
 from peft_sentiment.inference.quick import QuickClassifier
 from peft_sentiment.model.merged import load_merged_model
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 TEXTS = ["good", "A superb, superb film!", "ein schöner Film 🎬", "bad dull worst " * 40]
 

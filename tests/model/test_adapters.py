@@ -36,7 +36,7 @@ from peft_sentiment.model.adapters import add_adapter, alters_base, count_parame
 from peft_sentiment.model.architectures import ARCHITECTURES, is_linear
 from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.model.metadata import load_metadata
-from peft_sentiment.model.methods import build_config
+from peft_sentiment.model.method_config import build_config
 from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
 from peft_sentiment.training.loop import train_steps
 

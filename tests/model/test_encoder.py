@@ -15,18 +15,7 @@ from transformers import AutoModelForSequenceClassification
 
 from peft_sentiment.config import ModelSettings
 from peft_sentiment.errors import ModelError, SettingsError
-from peft_sentiment.model.encoder import (
-    find_model_folder,
-    get_longest_input,
-    load_encoder,
-    require_length_fits,
-)
-
-
-@pytest.fixture
-def own_distilbert(tiny_distilbert: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny DistilBERT for one test to damage."""
-    return Path(shutil.copytree(tiny_distilbert, tmp_path / "distilbert"))
+from peft_sentiment.model.encoder import get_longest_input, load_encoder, require_length_fits
 
 
 def change_config(folder: Path, **values: Any) -> None:  # noqa: ANN401 - any entry of a config
@@ -105,25 +94,6 @@ def test_code_that_comes_with_a_model_is_never_run(own_distilbert: Path, tmp_pat
     assert not (tmp_path / "was run").exists()
 
 
-def test_a_pickle_is_refused(own_distilbert: Path) -> None:
-    weights = load_file(own_distilbert / "model.safetensors")
-    torch.save(weights, own_distilbert / "pytorch_model.bin")
-    (own_distilbert / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="pickle"):
-        load_tiny_encoder(own_distilbert)
-
-
-@pytest.mark.parametrize(
-    ("file", "missing"), [("config.json", "config.json"), ("model.safetensors", "model weights")]
-)
-def test_a_folder_that_lacks_a_file_is_refused(
-    own_distilbert: Path, file: str, missing: str
-) -> None:
-    (own_distilbert / file).unlink()
-    with pytest.raises(ModelError, match=f"lacks {missing}"):
-        load_tiny_encoder(own_distilbert)
-
-
 def test_a_truncated_weights_file_is_refused(own_distilbert: Path) -> None:
     weights = own_distilbert / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
@@ -200,25 +170,3 @@ def test_more_than_the_longest_input_can_not_be_read(
     encoder = load_tiny_encoder(build_tiny_encoder(model_type, tmp_path / model_type))
     with pytest.raises((IndexError, RuntimeError)):
         encoder.model(input_ids=torch.full((1, MAX_POSITIONS + 1), 5))
-
-
-@pytest.mark.parametrize(
-    ("name", "match"),
-    [
-        ("packaged/nothing", "packaged/distilbert-minilm-l6"),
-        ("./nothing", "no such model folder"),
-        ("a/b/c", "no such model folder"),
-    ],
-)
-def test_a_model_that_is_nowhere_is_told_without_asking_the_hub(
-    name: str, match: str, no_network: list[str]
-) -> None:
-    with pytest.raises(ModelError, match=match):
-        find_model_folder(name, None)
-    assert no_network == []
-
-
-def test_an_adapter_folder_is_told_from_a_model(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="It is an adapter"):
-        find_model_folder(str(tmp_path), None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from tiny_training import (
     LABELS,
     build_tiny_training,
@@ -27,7 +27,8 @@ from peft_sentiment.data.batching import LabelledTokens, iterate_padded_batches
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base, count_parameters
 from peft_sentiment.model.encoder import Encoder
-from peft_sentiment.model.methods import METHODS, build_config, get_learning_rate_ratios
+from peft_sentiment.model.method_config import build_config
+from peft_sentiment.model.methods import METHODS, get_learning_rate_ratios
 from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
 from peft_sentiment.training.loop import train_steps
 from peft_sentiment.training.method_steps import build_optimizer
@@ -195,47 +196,6 @@ def test_eva_starts_from_the_training_reviews(tiny_distilbert: Path, train: Labe
     torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), atol=1e-4, rtol=0)
     with pytest.raises(SettingsError, match="eva starts from training reviews"):
         add_adapter(load_tiny_encoder(tiny_distilbert), AdapterSettings(method="eva"), 0)
-
-
-@pytest.mark.parametrize(
-    ("settings", "match"),
-    [
-        ({"method": "prefix_tuning"}, "distilbert can't have: it takes no keys and values"),
-        ({"method": "ia3", "bias": "all"}, "ia3 has no such choice"),
-        ({"method": "ia3", "layers_to_transform": (1,)}, "ia3 has no such choice"),
-        ({"method": "head", "layers_to_transform": (1,)}, "head has no such choice"),
-        ({"method": "vera", "method_options": {"d_initail": 1}}, "Did you mean d_initial"),
-        ({"method": "vera", "method_options": {"feedforward_modules": []}}, "VeraConfig|yours"),
-        (
-            {"method": "lora", "method_options": {"loraplus_lr_ratio": 2}},
-            "no argument of peft.Lora",
-        ),
-        ({"method": "lora+", "method_options": {"loraplus_lr_ratio": "x"}}, "a number above 0"),
-        ({"method": "dora", "method_options": {"use_dora": False}}, "not yours to choose"),
-        ({"method": "adalora", "method_options": {"total_step": 5}}, "not yours to choose"),
-        ({"method": "vblora", "method_options": {"vector_length": 7}}, "peft refuses"),
-    ],
-)
-def test_what_a_method_can_not_have_is_refused_before_training(
-    tiny_distilbert: Path, settings: dict[str, Any], match: str
-) -> None:
-    encoder = load_tiny_encoder(tiny_distilbert)
-    chosen = AdapterSettings(**settings)
-    with pytest.raises(SettingsError, match=match):
-        _ = add_adapter(encoder, chosen, 0), get_learning_rate_ratios(chosen)
-
-
-def test_a_method_takes_its_own_options_under_peft_s_names(tiny_distilbert: Path) -> None:
-    encoder = load_tiny_encoder(tiny_distilbert)
-    settings = AdapterSettings(method="vera", method_options={"r": 8, "d_initial": 0.5})
-    config: Any = build_config(encoder, settings)
-    assert (config.r, config.d_initial) == (8, 0.5)
-    kinds = [AdapterSettings(method=name) for name in ("rslora", "dora", "pissa")]
-    configs = [build_config(encoder, kind) for kind in kinds]
-    assert all(isinstance(config, LoraConfig) for config in configs)
-    assert [c.use_rslora for c in configs] == [True, False, False]  # type: ignore[attr-defined]
-    assert [c.use_dora for c in configs] == [False, True, False]  # type: ignore[attr-defined]
-    assert configs[2].init_lora_weights == "pissa"  # type: ignore[attr-defined]
 
 
 def test_vectors_of_vblora_fit_the_layers(tiny_distilbert: Path) -> None:

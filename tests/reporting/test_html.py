@@ -12,8 +12,9 @@ from tiny_runs import TinyRun
 from peft_sentiment.cli import main
 from peft_sentiment.errors import OutputError
 from peft_sentiment.evaluation.storage import load_predictions, save_predictions
-from peft_sentiment.records import Reviews, load_results, render_json
+from peft_sentiment.records import load_results, render_json
 from peft_sentiment.records.explanation import Explanation, ExplanationsRecord, WordScore
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.reporting.html import describe_run, write_report
 
 SECTIONS = [

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 from tiny_service import TinyAdapters, build_service, running, train_tiny_adapters
 
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 
 @pytest.fixture(scope="session")

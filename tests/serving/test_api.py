@@ -16,7 +16,7 @@ from tiny_service import OVERRIDES, STARS, TinyAdapters, build_service, running
 
 from peft_sentiment.errors import AdapterError, SettingsError
 from peft_sentiment.inference.loading import load_classifier
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.serving.adapters import AdapterRegistry
 from peft_sentiment.serving.api import build_app
 from peft_sentiment.serving.gate import OPEN_PATHS

@@ -23,7 +23,7 @@ from peft_sentiment.cli import main
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.loading import load_classifier
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 
 @pytest.fixture(scope="module")

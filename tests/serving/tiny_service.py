@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.serving.adapters import AdapterRegistry
 from peft_sentiment.serving.api import build_app
 from peft_sentiment.serving.keys import ApiKeys

@@ -4,17 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import (
-    build_tiny_adapter,
-    build_tiny_training,
-    copy_weights,
-    tokenize_tiny,
-)
+from tiny_training import build_tiny_adapter, build_tiny_training, copy_weights, tokenize_tiny
 
 from peft_sentiment.config import AdapterSettings, TrainingSettings
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import SettingsError
-from peft_sentiment.records import Reviews, StepRecord, ValidationRecord
+from peft_sentiment.records import StepRecord, ValidationRecord
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training import fit
 from peft_sentiment.training.fit import fit_adapter
 from peft_sentiment.training.loop import TrainingRun

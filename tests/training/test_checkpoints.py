@@ -13,20 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import PADDING
-from tiny_training import (
-    BFLOAT16,
-    FLOAT32,
-    build_tiny_adapter,
-    build_tiny_training,
-    tokenize_tiny,
-)
+from tiny_training import BFLOAT16, FLOAT32, build_tiny_adapter, build_tiny_training, tokenize_tiny
 
 from peft_sentiment.config import AdapterSettings, OutputSettings
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import CheckpointError, DivergenceError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.precision import Precision
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.averaging import copy_trained_weights
 from peft_sentiment.training.checkpoints import (
     FILES,

@@ -19,7 +19,8 @@ from tiny_training import (
 
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.evaluation.prediction import predict_logits
-from peft_sentiment.records import Reviews, StepRecord, ValidationRecord
+from peft_sentiment.records import StepRecord, ValidationRecord
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training import fit
 from peft_sentiment.training.fit import Event, fit_adapter, summarize_training
 from peft_sentiment.training.loop import TrainingRun, train_steps

@@ -33,7 +33,8 @@ from peft_sentiment.data.batching import LabelledTokens, TokenizedReviews, pad_b
 from peft_sentiment.errors import DivergenceError, SettingsError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.precision import Precision
-from peft_sentiment.records import Reviews, StepRecord
+from peft_sentiment.records import StepRecord
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.gradients import compute_label_weights
 from peft_sentiment.training.loop import (
     TrainingRun,

@@ -22,7 +22,8 @@ from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import DataError, ProcessError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.processes import Processes, get_processes, working_alone
-from peft_sentiment.records import Reviews, StepRecord, ValidationRecord
+from peft_sentiment.records import StepRecord, ValidationRecord
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.checkpoints import load_checkpoint
 from peft_sentiment.training.fit import fit_adapter
 from peft_sentiment.training.identity import TrainingIdentity

@@ -20,7 +20,7 @@ from tiny_training import (
 from peft_sentiment.config import AdapterSettings, TrainingSettings
 from peft_sentiment.data.batching import TokenizedReviews
 from peft_sentiment.errors import SettingsError
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.gradients import plan_cache_bytes
 from peft_sentiment.training.loop import train_steps
 from peft_sentiment.training.stretches import Stretches

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from peft_sentiment.data.columns import shorten
 from peft_sentiment.errors import DataError
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 Value = TypeVar("Value")
 

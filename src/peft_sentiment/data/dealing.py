@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from peft_sentiment.config import USUAL_SIZES, DataSettings
 from peft_sentiment.errors import DataError, SettingsError
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 Unit = list[int]
 """Places of the reviews that must stay together."""

@@ -4,7 +4,7 @@ import dataclasses
 
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.near_duplicates import find_near_duplicates
-from peft_sentiment.records import Reviews, Splits
+from peft_sentiment.records.reviews import Reviews, Splits
 
 
 def settle_near_duplicates(splits: Splits, settings: DataSettings) -> Splits:

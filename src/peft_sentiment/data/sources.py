@@ -27,7 +27,7 @@ from peft_sentiment.data.labels import name_label, normalize_label, order_labels
 from peft_sentiment.data.packaged import PACKAGED_SHA256, read_packaged_rows
 from peft_sentiment.errors import BadRowError, DataError, SettingsError
 from peft_sentiment.files import compute_sha256
-from peft_sentiment.records import Reviews, SourceData
+from peft_sentiment.records.reviews import Reviews, SourceData
 
 # Parts in the order in which they keep a text that several of them have.
 _PRECEDENCE = ("test", "validation", "train")

@@ -14,7 +14,7 @@ from peft_sentiment.data.checks import find_seen_texts
 from peft_sentiment.data.dealing import arrange_units, choose_sizes, deal_units
 from peft_sentiment.data.leakage import settle_near_duplicates
 from peft_sentiment.errors import DataError
-from peft_sentiment.records import Reviews, SourceData, Splits
+from peft_sentiment.records.reviews import Reviews, SourceData, Splits
 
 _DRAWING_ORDER = ("test", "validation", "train")
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from peft_sentiment.evaluation.tfidf import fit_tfidf
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
+from peft_sentiment.records.reviews import Reviews
 
 Clock = Callable[[], float]
 

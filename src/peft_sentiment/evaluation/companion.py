@@ -24,7 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from peft_sentiment.errors import AdapterError, DataError
 from peft_sentiment.evaluation.tfidf import PATTERNS, TfidfModel, convert_scores, fit_tfidf
 from peft_sentiment.model.metadata import COMPANION_FILES
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
+from peft_sentiment.records.reviews import Reviews
 
 WORDS_FILE, NUMBERS_FILE = COMPANION_FILES
 FORMAT_VERSION = 1

@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from peft_sentiment.evaluation.intervals import compute_wilson_interval
 from peft_sentiment.evaluation.metrics import encode_labels, normalise
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
 from peft_sentiment.records.mistakes import (
     ErrorAnalysis,
     GroupScore,
@@ -21,6 +21,7 @@ from peft_sentiment.records.mistakes import (
     Mistake,
     Neighbour,
 )
+from peft_sentiment.records.reviews import Reviews
 
 EXAMPLES = 10
 """Reviews of a kind that are named."""

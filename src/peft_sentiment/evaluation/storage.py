@@ -14,7 +14,8 @@ from pyarrow import parquet
 
 from peft_sentiment.errors import OutputError
 from peft_sentiment.files import replacing_file
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
+from peft_sentiment.records.reviews import Reviews
 
 RESULTS_FILE = "results.json"
 PREDICTIONS_FOLDER = "predictions"

@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 WORD = r"(?u)\b\w\w+\b"
 """A word, as scikit-learn has it."""

@@ -39,8 +39,10 @@ from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.model.metadata import SEEN_FILE
 from peft_sentiment.pipeline import describe_data
-from peft_sentiment.records import Predictions, Reviews, Splits, StepRecord, TrainingRecord
-from peft_sentiment.reporting.console import TrainingProgress, show_validation
+from peft_sentiment.records import Predictions, StepRecord, TrainingRecord
+from peft_sentiment.records.reviews import Reviews, Splits
+from peft_sentiment.reporting.console import show_validation
+from peft_sentiment.reporting.progress import TrainingProgress
 from peft_sentiment.training.fit import Event, summarize_training
 
 

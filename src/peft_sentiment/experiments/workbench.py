@@ -17,7 +17,8 @@ from peft_sentiment.data.split import split_reviews
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.encoder import Encoder, load_encoder
-from peft_sentiment.records import Reviews, SourceData, StepRecord
+from peft_sentiment.records import StepRecord
+from peft_sentiment.records.reviews import Reviews, SourceData
 from peft_sentiment.training.loop import count_steps
 from peft_sentiment.training.search import Check
 

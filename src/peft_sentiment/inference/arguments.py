@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from peft_sentiment.config import list_setting_fields
 from peft_sentiment.errors import DataError
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 
 PARAMETERS = {
     item.name: item

@@ -11,7 +11,8 @@ from peft_sentiment.evaluation.baselines import predict_majority, predict_tfidf
 from peft_sentiment.evaluation.probe import FrozenEncoder, predict_probe
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.memory import memory_advice
-from peft_sentiment.records import Predictions, Splits
+from peft_sentiment.records import Predictions
+from peft_sentiment.records.reviews import Splits
 
 FULL_LEARNING_RATE = 1e-4
 """Highest rate of full fine-tuning: what trains a small adapter well would tear up an encoder."""

@@ -55,10 +55,11 @@ from peft_sentiment.model.precision import (
 )
 from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
 from peft_sentiment.processes import get_processes
-from peft_sentiment.records import Predictions, Reviews
+from peft_sentiment.records import Predictions
 from peft_sentiment.records.calibration import Calibration
 from peft_sentiment.records.explanation import Explanation
 from peft_sentiment.records.export import ExportRecord
+from peft_sentiment.records.reviews import Reviews
 
 if typing.TYPE_CHECKING:
     from peft_sentiment.training.fit import Event

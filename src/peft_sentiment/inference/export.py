@@ -40,8 +40,9 @@ from peft_sentiment.model.merging import merge_adapter
 from peft_sentiment.model.metadata import WEIGHTS_FILE, AdapterMetadata, load_metadata
 from peft_sentiment.model.onnx_export import require_exporting, write_int8_onnx, write_onnx
 from peft_sentiment.model.precision import Precision
-from peft_sentiment.records import Reviews, render_json
+from peft_sentiment.records import render_json
 from peft_sentiment.records.export import ExportCheck, ExportRecord, ScoredForm
+from peft_sentiment.records.reviews import Reviews
 
 WARM_UP = 8
 """Reviews that are scored before the clock runs."""

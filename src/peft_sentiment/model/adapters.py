@@ -15,7 +15,7 @@ from peft_sentiment.config import AdapterSettings
 from peft_sentiment.model.dropout import replace_dropouts
 from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.model.last_layer import read_every_token, reading_every_token
-from peft_sentiment.model.methods import build_config, peft_settings_errors
+from peft_sentiment.model.method_config import build_config, peft_settings_errors
 from peft_sentiment.records import ParameterCounts
 
 Batch = dict[str, torch.Tensor]

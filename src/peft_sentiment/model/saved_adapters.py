@@ -25,7 +25,8 @@ from peft_sentiment.errors import (
 )
 from peft_sentiment.files import replacing_folder
 from peft_sentiment.model.adapters import prepare_base, quiet_peft, settle_ranks
-from peft_sentiment.model.encoder import TOKENIZER_FILES_READ, Encoder, load_encoder
+from peft_sentiment.model.base_folder import TOKENIZER_FILES_READ
+from peft_sentiment.model.encoder import Encoder, load_encoder
 from peft_sentiment.model.metadata import (
     ADAPTER_FILES,
     CARD_FILE,

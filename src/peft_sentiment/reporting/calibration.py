@@ -3,8 +3,8 @@
 from rich.console import Console
 
 from peft_sentiment.records.calibration import CalibrationRecord, CalibrationScores, ThresholdRecord
-from peft_sentiment.reporting.console import build_table, say
 from peft_sentiment.reporting.numbers import as_count, as_percent, as_points
+from peft_sentiment.reporting.terminal import build_table, say
 
 
 def show_calibration(console: Console, record: CalibrationRecord | None) -> None:

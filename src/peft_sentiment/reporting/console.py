@@ -1,18 +1,10 @@
-"""Words for the terminal, made from records.
+"""What a run shows in the terminal: words made from its records."""
 
-Everything that comes from outside (reviews, label names, paths) goes through `clean` and into
-`Text`, so that neither Rich's markup nor a terminal's control sequences in it take effect.
-"""
-
-import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,50 +12,19 @@ from peft_sentiment.config import TrainingSettings
 from peft_sentiment.records import (
     DataRecord,
     Environment,
-    Improvement,
     ParameterCounts,
     Predictions,
     Scores,
-    StepRecord,
     TrainingRecord,
     ValidationRecord,
 )
-from peft_sentiment.reporting.numbers import (
-    as_count,
-    as_duration,
-    as_p_value,
-    as_percent,
-    as_points,
-    as_rate,
-    as_rough_duration,
-    as_signed_points,
-)
+from peft_sentiment.reporting.numbers import as_count, as_duration, as_percent, as_points, as_rate
+from peft_sentiment.reporting.terminal import clean, say, say_line
 
 PARTS = 4
-WIDEST_CONFUSION = 8
-"""Labels up to which a confusion table is readable in a terminal."""
-
-TITLES = {
-    "base": "Base",
-    "majority": "Majority",
-    "tfidf": "TF-IDF",
-    "probe": "Probe",
-    "full": "Full",
-    "adapter": "Adapter",
-    "peft": "PEFT",
-}
-"""Name in results.json -> as it is shown."""
-
-COMPANION_NOTE = (
-    "PEFT is the adapter with its companion: word counts (TF-IDF), weighed against it on the "
-    "validation reviews. Adapter is without it."
-)
 
 DemoRow = tuple[str, str, float, str, float]
 """Review, label and confidence of the PEFT model, label and confidence of the base model."""
-
-# Control characters (ESC among them), line separators, and those that turn the writing direction.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 
 _TRUNCATIONS = {
     "head": "cut at the end",
@@ -189,136 +150,7 @@ def show_validation(console: Console, record: ValidationRecord) -> None:
         f"validation  step {record.step}  accuracy {as_percent(record.accuracy)}  "
         f"F1 {as_percent(record.f1)}  log loss {record.log_loss:.3f}"
     )
-    _say_line(console, f"{line}  best so far" if record.is_best else line)
-
-
-class TrainingProgress:
-    """Progress of a training run, from its step records.
-
-    In a terminal it is a bar that leaves nothing behind; elsewhere, such as in a log file, a plain
-    line every few steps. Other lines may be printed to the console in between.
-
-    Example:
-        with TrainingProgress(console, settings.logging_steps) as progress:
-            for record in steps:
-                progress.update(record)
-    """
-
-    def __init__(
-        self,
-        console: Console,
-        logging_steps: int,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        """Prepare the progress; the clock starts with the `with` block.
-
-        Args:
-            console: where to write.
-            logging_steps: steps between plain lines.
-            clock: gives the time in seconds.
-        """
-        self._console = console
-        self._logging_steps = logging_steps
-        self._clock = clock
-        self._started = self._seconds = 0.0
-        self._steps = self._reviews = 0
-        self._bar = _build_bar(console) if console.is_interactive else None
-
-    def __enter__(self) -> Self:
-        self._started = self._clock()
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]:
-        if self._bar:
-            self._bar.stop()
-        return False
-
-    def update(self, record: StepRecord) -> None:
-        """Show one more step."""
-        self._steps += 1
-        self._reviews += record.reviews
-        self._seconds += record.seconds
-        if self._bar:
-            self._move_bar(self._bar, record)
-        elif record.step % self._logging_steps == 0 or record.step == record.steps:
-            _say_line(self._console, self._describe(record))
-
-    def _move_bar(self, bar: Progress, record: StepRecord) -> None:
-        bar.update(
-            bar.task_ids[0],
-            total=record.steps,
-            completed=record.step,
-            description=f"step {record.step}/{record.steps}",
-            words=f"loss {record.loss:.3f}  {self._describe_speed(record)}",
-        )
-
-    def _describe(self, record: StepRecord) -> str:
-        return (
-            f"step {record.step}/{record.steps}  epoch {record.epoch:.2f}  "
-            f"loss {record.loss:.3f}  lr {record.learning_rate:.2g}  "
-            f"{self._describe_speed(record)}"
-        )
-
-    def _describe_speed(self, record: StepRecord) -> str:
-        rate = self._reviews / self._seconds
-        # By the clock, because what is left has its validations too; and over the steps seen here,
-        # because a resumed run does not begin at step 1.
-        elapsed = self._clock() - self._started
-        left = (record.steps - record.step) * elapsed / self._steps
-        return f"{as_rate(rate)} reviews/s  {as_rough_duration(left)} left"
-
-
-def show_comparison(
-    console: Console,
-    models: Mapping[str, Scores],
-    improvement: Improvement,
-    confidence_level: float,
-    pair: tuple[str, str] = ("base", "peft"),
-) -> None:
-    """Show the models side by side, and how sure the improvement is.
-
-    Args:
-        console: where to write.
-        models: name -> scores; has the pair, and may have others.
-        improvement: of the second of the pair over the first.
-        confidence_level: of the improvement's interval.
-        pair: names of the two models that are compared.
-    """
-    table = _build_score_table(console, models)
-    baseline, challenger = pair
-    differences = _describe_differences(models[baseline], models[challenger], improvement)
-    table.add_row("Improvement", *differences, style="bold")
-    console.print(table)
-    if "adapter" in models:
-        say(console, COMPANION_NOTE)
-    names = (_title(console, baseline), _title(console, challenger))
-    for sentence in _describe_certainty(improvement, confidence_level, names):
-        say(console, sentence)
-
-
-def show_models(console: Console, models: Mapping[str, Scores]) -> None:
-    """Show the scores of models side by side."""
-    console.print(_build_score_table(console, models))
-
-
-def show_confusion(console: Console, scores: Scores, label_names: Sequence[str]) -> None:
-    """Show how many reviews of each label (row) are given which label (column)."""
-    if len(label_names) > WIDEST_CONFUSION:
-        say(console, f"Confusion: results.json has the table of the {len(label_names)} labels.")
-        return
-    names = [clean(console, name) for name in label_names]
-    table = build_table("True label", *(f"said {name}" for name in names))
-    for i, (name, counts) in enumerate(zip(names, scores.confusion, strict=True)):
-        cells = [Text(as_count(n), "bold" if i == j else "") for j, n in enumerate(counts)]
-        table.add_row(Text(name), *cells)
-    console.print(table)
+    say_line(console, f"{line}  best so far" if record.is_best else line)
 
 
 def show_predictions(
@@ -359,107 +191,3 @@ def show_demo_rows(console: Console, rows: Sequence[DemoRow]) -> None:
             ),
         )
     console.print(table)
-
-
-def _build_bar(console: Console) -> Progress:
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[words]}"),
-        console=console,
-        transient=True,
-        expand=True,
-        # The CPU is needed for the training itself.
-        refresh_per_second=2,
-    )
-    # How many steps there are comes with the first one; until then the bar moves to and fro.
-    bar.add_task("starting", total=None, words="")
-    return bar
-
-
-def build_table(first: str, *columns: str) -> Table:
-    """Return an empty table whose first column holds names and whose others hold numbers."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    # Names too long for their column are folded: an ASCII terminal can't show an ellipsis.
-    table.add_column(Text(first), overflow="fold")
-    for column in columns:
-        table.add_column(Text(column), justify="right", overflow="fold")
-    return table
-
-
-def _build_score_table(console: Console, models: Mapping[str, Scores]) -> Table:
-    table = build_table("", "Accuracy %", "F1 %", "Precision %", "Recall %", "ROC AUC", "Log loss")
-    for name, scores in models.items():
-        table.add_row(Text(_title(console, name)), *_describe_scores(scores))
-    return table
-
-
-def _describe_scores(scores: Scores) -> list[str]:
-    shares = (scores.accuracy, scores.f1, scores.precision, scores.recall)
-    roc_auc = "-" if scores.roc_auc is None else f"{scores.roc_auc:.3f}"
-    return [*map(as_points, shares), roc_auc, f"{scores.log_loss:.3f}"]
-
-
-def _describe_differences(base: Scores, peft: Scores, improvement: Improvement) -> list[str]:
-    shares = (
-        improvement.accuracy,
-        improvement.f1,
-        peft.precision - base.precision,
-        peft.recall - base.recall,
-    )
-    is_known = base.roc_auc is not None and peft.roc_auc is not None
-    return [
-        *map(as_signed_points, shares),
-        f"{(peft.roc_auc or 0) - (base.roc_auc or 0):+.3f}" if is_known else "-",
-        f"{peft.log_loss - base.log_loss:+.3f}",
-    ]
-
-
-def _describe_certainty(
-    improvement: Improvement, confidence_level: float, names: tuple[str, str]
-) -> Iterator[str]:
-    baseline, challenger = names
-    baseline = "the base" if baseline == "Base" else baseline
-    low, high = improvement.accuracy_interval
-    yield (
-        f"Accuracy: {as_signed_points(improvement.accuracy)} points, {100 * confidence_level:g} % "
-        f"interval {as_signed_points(low)} to {as_signed_points(high)} (paired bootstrap)."
-    )
-    yield (
-        f"{challenger} fixes {as_count(improvement.fixed)} reviews and breaks "
-        f"{as_count(improvement.broken)} (exact McNemar test, {as_p_value(improvement.p_value)})."
-    )
-    if low > 0:
-        yield f"The interval lies above 0: {challenger} is more accurate than {baseline}."
-    elif high < 0:
-        yield f"The interval lies below 0: {challenger} is less accurate than {baseline}."
-    else:
-        yield (
-            f"The interval holds 0: these reviews do not show that {challenger} is better or "
-            "worse. More test reviews (--test-size) would narrow it."
-        )
-
-
-def name_model(name: str) -> str:
-    """Return a model's name as it is shown; one that is not of our own is shown as it is."""
-    return TITLES.get(name, name)
-
-
-def _title(console: Console, name: str) -> str:
-    return clean(console, name_model(name))
-
-
-def say(console: Console, words: str) -> None:
-    """Print a sentence, which may hold anything, as plain text."""
-    console.print(Text(clean(console, words)))
-
-
-def _say_line(console: Console, words: str) -> None:
-    """Print without wrapping, so that a line of a log stays a line."""
-    console.print(Text(words), soft_wrap=True)
-
-
-def clean(console: Console, words: str) -> str:
-    """Return text on one line that can do a terminal no harm and that its encoding can hold."""
-    line = " ".join(_CONTROL.sub(" ", words).split())
-    return line.encode(console.encoding, "replace").decode(console.encoding)

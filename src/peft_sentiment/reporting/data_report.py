@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from peft_sentiment.data.inspection import KINDS, LONG_FACTOR, Finding, Inspection, Lengths
-from peft_sentiment.reporting.console import clean, say
 from peft_sentiment.reporting.numbers import as_count, as_percent
+from peft_sentiment.reporting.terminal import clean, say
 
 TITLES = {
     "row": (

@@ -13,14 +13,8 @@ from peft_sentiment.evaluation.method_comparison import (
     MethodRecord,
     MethodsRecord,
 )
-from peft_sentiment.reporting.console import build_table, clean, say
-from peft_sentiment.reporting.numbers import (
-    as_bytes,
-    as_count,
-    as_duration,
-    as_percent,
-    as_points,
-)
+from peft_sentiment.reporting.numbers import as_bytes, as_count, as_duration, as_percent, as_points
+from peft_sentiment.reporting.terminal import build_table, clean, say
 from peft_sentiment.training.trials import SearchRecord, TrialRecord, rank_trials
 
 MOST_SHOWN = 10
@@ -59,7 +53,7 @@ def show_trial(
         parts += ["pruned"] if trial.state == "pruned" else []
         parts += ["best so far"] if best is not None and best.number == trial.number else []
     parts += [as_duration(trial.seconds), format_values(trial.values)]
-    _say_line(console, *parts)
+    say_line(console, *parts)
 
 
 def show_search(console: Console, record: SearchRecord, files: Sequence[Path]) -> None:
@@ -76,13 +70,13 @@ def show_search(console: Console, record: SearchRecord, files: Sequence[Path]) -
         parts = [f"{name} {as_percent(share)}" for name, share in record.importances.items()]
         say(console, f"What explains the differences: {', '.join(parts)}")
     best, *others = files
-    _say_line(console, f"Best settings: {best}")
-    _say_line(console, f"Also written: {', '.join(map(str, others))}")
+    say_line(console, f"Best settings: {best}")
+    say_line(console, f"Also written: {', '.join(map(str, others))}")
     say(
         console,
         "The best of many looks better than it is. Test it on reviews it was not chosen by:",
     )
-    _say_line(console, f"peft-sentiment run --config {best}")
+    say_line(console, f"peft-sentiment run --config {best}")
 
 
 def show_methods_start(console: Console, cells: int, known: int) -> None:
@@ -93,7 +87,7 @@ def show_methods_start(console: Console, cells: int, known: int) -> None:
 
 def show_cell(console: Console, cell: CellRecord, is_known: bool) -> None:
     """Show a finished cell on one line."""
-    _say_line(
+    say_line(
         console,
         f"{cell.name}, seed {cell.seed}",
         f"accuracy {as_percent(cell.scores.accuracy)}",
@@ -106,7 +100,7 @@ def show_cell(console: Console, cell: CellRecord, is_known: bool) -> None:
 
 def show_cell_failure(console: Console, failure: CellFailure) -> None:
     """Show on one line why a cell has no figures."""
-    _say_line(console, f"{failure.name}, seed {failure.seed}", f"failed: {failure.reason}")
+    say_line(console, f"{failure.name}, seed {failure.seed}", f"failed: {failure.reason}")
 
 
 def show_methods(console: Console, record: MethodsRecord, files: Sequence[Path]) -> None:
@@ -125,7 +119,7 @@ def show_methods(console: Console, record: MethodsRecord, files: Sequence[Path])
     say(console, "* no method with as few weights is more accurate.")
     for sentence in (*_describe_ties(record.methods), *_describe_failures(record.failures)):
         say(console, sentence)
-    _say_line(console, f"Written: {', '.join(map(str, files))}")
+    say_line(console, f"Written: {', '.join(map(str, files))}")
 
 
 def format_score(metric: str, score: float) -> str:
@@ -225,7 +219,7 @@ def _name(metric: str) -> str:
     return {"f1": "macro F1", "log_loss": "log loss"}.get(metric, metric)
 
 
-def _say_line(console: Console, *parts: str) -> None:
+def say_line(console: Console, *parts: str) -> None:
     """Print without wrapping, so that a line of a log stays a line and a command one command."""
     line = "  ".join(clean(console, part) for part in parts)
     console.print(Text(line), soft_wrap=True)

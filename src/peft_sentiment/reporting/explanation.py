@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from peft_sentiment.records.explanation import Explanation, WordScore
-from peft_sentiment.reporting.console import clean, say
 from peft_sentiment.reporting.numbers import as_percent
+from peft_sentiment.reporting.terminal import clean, say
 
 NAMED = 5
 """Words named on each side."""

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from peft_sentiment.records.mistakes import ErrorAnalysis, GroupScore, LabelDoubts, Mistake
-from peft_sentiment.reporting.console import build_table, clean, say
 from peft_sentiment.reporting.numbers import as_count, as_percent, as_points
+from peft_sentiment.reporting.terminal import build_table, clean, say
 
 SHOWN = 5
 """Reviews shown of a kind; errors.json has more."""

@@ -8,7 +8,6 @@ from peft_sentiment.evaluation.examples import Example, select_examples
 from peft_sentiment.records import PairComparison, Results, Scores
 from peft_sentiment.reporting import pictures
 from peft_sentiment.reporting.charts import Chart
-from peft_sentiment.reporting.console import name_model
 from peft_sentiment.reporting.highlights import HighlightedReview, highlight
 from peft_sentiment.reporting.numbers import (
     as_count,
@@ -21,6 +20,7 @@ from peft_sentiment.reporting.numbers import (
 )
 from peft_sentiment.reporting.pairs import describe_pairs, is_shown, name_pair
 from peft_sentiment.reporting.run_files import StoredRun
+from peft_sentiment.reporting.titles import name_model
 
 EXAMPLES_PER_KIND = 5
 WIDEST_CONFUSION = 8

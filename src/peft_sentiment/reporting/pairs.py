@@ -6,13 +6,9 @@ from rich.console import Console
 from rich.text import Text
 
 from peft_sentiment.records import PairComparison
-from peft_sentiment.reporting.console import build_table, clean, name_model, say
-from peft_sentiment.reporting.numbers import (
-    as_count,
-    as_p_value,
-    as_points,
-    as_signed_points,
-)
+from peft_sentiment.reporting.numbers import as_count, as_p_value, as_points, as_signed_points
+from peft_sentiment.reporting.terminal import build_table, clean, say
+from peft_sentiment.reporting.titles import name_model
 
 
 def show_pairs(console: Console, pairs: Sequence[PairComparison], confidence_level: float) -> None:

@@ -23,9 +23,9 @@ from peft_sentiment.reporting.charts import (
     draw_lines,
     share_axis,
 )
-from peft_sentiment.reporting.console import name_model
 from peft_sentiment.reporting.numbers import as_count, as_percent
 from peft_sentiment.reporting.run_files import StoredRun
+from peft_sentiment.reporting.titles import name_model
 
 SMOOTHING_SHARE = 20
 """The loss is averaged over this part of the steps, which are too uneven to read one by one."""

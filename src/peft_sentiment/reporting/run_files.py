@@ -6,15 +6,9 @@ from pathlib import Path
 
 from peft_sentiment.errors import OutputError
 from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER, RESULTS_FILE, load_predictions
-from peft_sentiment.records import (
-    Predictions,
-    Results,
-    Reviews,
-    StepRecord,
-    build_record,
-    load_results,
-)
+from peft_sentiment.records import Predictions, Results, StepRecord, build_record, load_results
 from peft_sentiment.records.explanation import Explanation, ExplanationsRecord
+from peft_sentiment.records.reviews import Reviews
 
 STEPS_FILE = "steps.jsonl"
 SETTINGS_FILE = "settings.toml"

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from peft_sentiment.records.skipped import SkippedRow
-from peft_sentiment.reporting.console import say
 from peft_sentiment.reporting.numbers import as_count
+from peft_sentiment.reporting.terminal import say
 
 
 def show_skipped(console: Console, rows: Sequence[SkippedRow], path: Path) -> None:

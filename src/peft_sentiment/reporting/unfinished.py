@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 from rich.text import Text
 
-from peft_sentiment.reporting.console import say
+from peft_sentiment.reporting.terminal import say
 
 
 def show_note(console: Console, words: str) -> None:

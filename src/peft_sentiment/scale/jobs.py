@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from peft_sentiment.reporting.console import say
 from peft_sentiment.reporting.numbers import as_count
+from peft_sentiment.reporting.terminal import say
 from peft_sentiment.scale.scoring import Job, PartDone, Pool, score_files
 from peft_sentiment.scale.store import FAULTS_FOLDER
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from peft_sentiment.errors import SettingsError
-from peft_sentiment.reporting.console import say, show_demo_rows
+from peft_sentiment.reporting.console import show_demo_rows
 from peft_sentiment.reporting.explanation import show_explanations
+from peft_sentiment.reporting.terminal import say
 from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Showcase
 
 EXPLAIN, ADAPTER, HELP = ":explain", ":adapter", ":help"

@@ -16,8 +16,8 @@ from rich.console import Console
 from peft_sentiment.data.checks import clean_text
 from peft_sentiment.data.sources import iterate_text_rows
 from peft_sentiment.errors import PeftSentimentError, SettingsError
-from peft_sentiment.reporting.console import say
 from peft_sentiment.reporting.highlights import HighlightedReview, Piece, highlight
+from peft_sentiment.reporting.terminal import say
 from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Opinion, Showcase
 
 MOST_FILE_REVIEWS = 2000
