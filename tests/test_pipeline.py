@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from peft_sentiment import pipeline
+from peft_sentiment import pipeline, storing
 from peft_sentiment.config import Settings, load_settings
 from peft_sentiment.errors import InterruptionError
 from peft_sentiment.evaluation.metrics import compute_scores
@@ -226,7 +226,7 @@ def test_results_appear_last(settings: Settings, monkeypatch: pytest.MonkeyPatch
     def fail(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(pipeline, "save_predictions", fail)
+    monkeypatch.setattr(storing, "save_predictions", fail)
     with pytest.raises(OSError, match="no space"):
         run(settings)
     assert not results.exists()

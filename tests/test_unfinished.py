@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from peft_sentiment import pipeline, unfinished
+from peft_sentiment import foundation, pipeline, unfinished
 from peft_sentiment.config import Settings, load_settings
 from peft_sentiment.errors import CheckpointError, DivergenceError, InterruptionError, OutputError
 from peft_sentiment.files import locked
@@ -185,9 +185,9 @@ def test_other_threads_are_said_to_change_the_last_digits(
     settings: Settings, stop: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop(settings)
-    original = pipeline.describe_environment
+    original = foundation.describe_environment
     monkeypatch.setattr(
-        pipeline,
+        foundation,
         "describe_environment",
         lambda classifier: dataclasses.replace(original(classifier), threads=3),
     )

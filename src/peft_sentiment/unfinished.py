@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from rich.console import Console
@@ -17,11 +16,11 @@ from peft_sentiment.config import Settings
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import CheckpointError, DivergenceError, InterruptionError
 from peft_sentiment.files import locked, write_text
+from peft_sentiment.foundation import Foundation
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.interruptions import StopRequest, Termination
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.processes import get_processes
-from peft_sentiment.records import Environment
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.reporting.unfinished import ask_to_resume, show_note
 from peft_sentiment.training.checkpoints import Checkpoint, Event
@@ -67,26 +66,6 @@ def make_paths_absolute(settings: Settings) -> Settings:
     if data.train_file is not None:
         found["train_file"] = [str(Path(file).resolve()) for file in data.train_file]
     return settings.updated({"data": found}, "paths")
-
-
-class Foundation(Protocol):
-    """What a training stands on: base, reviews, and what computes."""
-
-    @property
-    def classifier(self) -> SentimentClassifier:
-        """With its base."""
-
-    @property
-    def train(self) -> LabelledTokens:
-        """The training reviews."""
-
-    @property
-    def validation(self) -> LabelledTokens:
-        """The validation reviews; there may be none."""
-
-    @property
-    def environment(self) -> Environment:
-        """Devices, threads and versions."""
 
 
 def open_checkpoints(

@@ -15,17 +15,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from peft_sentiment.config import (
-    PACKAGED_BERT,
-    PACKAGED_DISTILBERT,
-    AdapterSettings,
-    ModelSettings,
-    Settings,
-    TrainingSettings,
-)
+from peft_sentiment.config import PACKAGED_BERT, PACKAGED_DISTILBERT, AdapterSettings, Settings
 from peft_sentiment.errors import DataError, DeviceMemoryError, PeftSentimentError, SettingsError
-from peft_sentiment.inference import classifier as classifier_module
-from peft_sentiment.inference.classifier import PARAMETERS, SentimentClassifier
+from peft_sentiment.inference import scoring
+from peft_sentiment.inference.arguments import PARAMETERS
+from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.records.reviews import Reviews
 
@@ -89,45 +83,6 @@ def test_a_clone_has_the_same_settings_and_no_model(fitted: SentimentClassifier)
         copy.predict(["good"])
     with pytest.raises(NotFittedError, match="not fitted"):
         copy.save("nowhere")
-
-
-def test_settings_can_be_set_and_read(tiny_distilbert: Path) -> None:
-    classifier = build_classifier(tiny_distilbert).set_params(r=2, truncation="head")
-    assert (classifier.r, classifier.get_params()["truncation"]) == (2, "head")
-    assert classifier.settings.adapter.r == 2
-    assert classifier.settings.data.truncation == "head"
-    assert "bf16=False" in repr(classifier)
-    with pytest.raises(ValueError, match="nonsense"):
-        classifier.set_params(nonsense=1)
-
-
-def test_the_settings_of_a_run_make_the_same_classifier() -> None:
-    settings = Settings(
-        model=ModelSettings(model_name_or_path="somewhere"),
-        adapter=AdapterSettings(r=3, target_modules=("q_lin",)),
-        training=TrainingSettings(seed=7),
-    )
-    made = SentimentClassifier.from_settings(settings).settings
-    assert (made.model, made.adapter, made.training) == (
-        settings.model,
-        settings.adapter,
-        settings.training,
-    )
-
-
-def test_numpy_values_are_taken_as_settings(tiny_distilbert: Path) -> None:
-    # As GridSearchCV passes them from an np.arange or np.logspace.
-    classifier = build_classifier(
-        tiny_distilbert, r=np.int64(2), learning_rate=np.float64(0.01), bf16=np.False_
-    )
-    assert classifier.settings.adapter.r == 2
-
-
-def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(SettingsError, match="Did you mean learning_rate"):
-        SentimentClassifier(learning_rat=1e-3)
-    with pytest.raises(SettingsError, match="no setting 'dataset_name'"):
-        SentimentClassifier(dataset_name="packaged/imdb")
 
 
 def test_a_setting_out_of_range_is_refused_when_fitting(tiny_distilbert: Path) -> None:
@@ -309,7 +264,7 @@ def test_running_out_of_memory_while_scoring_is_told(
     def run_out(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(classifier_module, "predict_reviews", run_out)
+    monkeypatch.setattr(scoring, "predict_reviews", run_out)
     with pytest.raises(DeviceMemoryError, match="--per-device-eval-batch-size 16"):
         fitted.predict(["good"])
 

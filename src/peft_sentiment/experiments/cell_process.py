@@ -33,12 +33,12 @@ from peft_sentiment.experiments.cells import (
     save_cell,
     save_failure,
 )
+from peft_sentiment.foundation import describe_data
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.environment import describe_environment
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.model.metadata import SEEN_FILE
-from peft_sentiment.pipeline import describe_data
 from peft_sentiment.records import Predictions, StepRecord, TrainingRecord
 from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.console import show_validation

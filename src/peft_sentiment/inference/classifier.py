@@ -1,6 +1,5 @@
 """The classifier object: scikit-learn's verbs over encoder, adapter and training."""
 
-import functools
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,51 +8,33 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from peft import PeftModel
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from peft_sentiment.config import Settings, load_settings
-from peft_sentiment.data.batching import (
-    LabelledTokens,
-    TokenizedReviews,
-    iterate_padded_batches,
-    tokenize_reviews,
-)
-from peft_sentiment.errors import ExportError, SettingsError, suggest
-from peft_sentiment.evaluation.companion import (
-    Companion,
-    CompanionDraft,
-    load_companion,
-    save_companion,
-)
-from peft_sentiment.evaluation.prediction import predict_reviews, predict_tokens
+from peft_sentiment.config import Settings
+from peft_sentiment.data.batching import LabelledTokens, TokenizedReviews, tokenize_reviews
+from peft_sentiment.evaluation.companion import Companion, CompanionDraft
 from peft_sentiment.evaluation.temperature import rescale
-from peft_sentiment.evaluation.thresholds import build_calibration
-from peft_sentiment.inference.arguments import (
-    PARAMETERS,
-    list_classes,
-    read_reviews,
-    require_known_labels,
-    require_texts,
-)
-from peft_sentiment.inference.environment import read_versions
-from peft_sentiment.inference.exported import fill_classifier
+from peft_sentiment.inference.arguments import list_classes, read_reviews, require_known_labels
+from peft_sentiment.inference.configured import ConfiguredClassifier
+from peft_sentiment.inference.exported import fill_from_export
 from peft_sentiment.inference.onnx import OnnxClassifier
-from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base
-from peft_sentiment.model.determinism import deterministic_algorithms
+from peft_sentiment.inference.saved import fill_from_adapter, save_classifier
+from peft_sentiment.inference.scoring import (
+    explain_texts,
+    require_model,
+    score_texts,
+    score_without_adapter,
+)
 from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
 from peft_sentiment.model.exported_files import is_export
-from peft_sentiment.model.memory import memory_advice
-from peft_sentiment.model.metadata import FORMAT_VERSION, AdapterMetadata
-from peft_sentiment.model.methods import count_virtual_tokens, get_learning_rate_ratios
+from peft_sentiment.model.methods import count_virtual_tokens
 from peft_sentiment.model.precision import (
     Precision,
     choose_precision,
     get_encoder_shape,
     pick_device,
 )
-from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
 from peft_sentiment.processes import get_processes
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.calibration import Calibration
@@ -66,7 +47,7 @@ if typing.TYPE_CHECKING:
     from peft_sentiment.training.saving import CheckpointSaver
 
 
-class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SentimentClassifier(ConfiguredClassifier):
     """A text classifier: a frozen encoder with a LoRA adapter and a head of its own.
 
     Works as a scikit-learn estimator (`clone`, `cross_val_score`, `GridSearchCV`). Texts are
@@ -97,40 +78,6 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     export_: ExportRecord | None = None
     runtime_: OnnxClassifier | None = None
-
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - each setting has its own type
-        for name in settings:
-            if name not in PARAMETERS:
-                raise SettingsError(
-                    f"SentimentClassifier has no setting {name!r}. {suggest(name, [*PARAMETERS])}"
-                )
-        defaults = load_settings()
-        for name, item in PARAMETERS.items():
-            default = getattr(getattr(defaults, item.section), name)
-            setattr(self, name, settings.get(name, default))
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Return an unfitted classifier for the settings of a run."""
-        values = {
-            name: getattr(getattr(settings, item.section), name)
-            for name, item in PARAMETERS.items()
-        }
-        return cls(**values)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return every setting by name."""
-        return {name: getattr(self, name) for name in PARAMETERS}
-
-    @property
-    def settings(self) -> Settings:
-        """The settings as one checked tree."""
-        tables: dict[str, dict[str, Any]] = {}
-        for name, item in PARAMETERS.items():
-            value = getattr(self, name)
-            value = value.item() if isinstance(value, np.generic) else value
-            tables.setdefault(item.section, {})[name] = value
-        return Settings().updated(tables, "SentimentClassifier")
 
     def fit(
         self,
@@ -203,19 +150,11 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DataError: a label has no validation review.
             SettingsError: there are no validation reviews.
         """
-        training = self.settings.training
+        # Scoring must not wait for what only training needs.
+        from peft_sentiment.inference.fitting import draft_companion
+
         self._companion_draft = None
-        if training.companion == "none":
-            return
-        if validation is None or not len(validation):
-            raise SettingsError(
-                f"training.companion is {training.companion!r}, but there are no validation "
-                "reviews to weigh it on. Raise --validation-size, or leave --companion out."
-            )
-        class_weight = "balanced" if training.class_weights == "balanced" else None
-        self._companion_draft = CompanionDraft.build(
-            train, validation, self.label_names, class_weight
-        )
+        self._companion_draft = draft_companion(self, train, validation)
 
     def build_adapter(self, train: LabelledTokens) -> PeftModel:
         """Put an untrained adapter on the base that `build_base` has loaded.
@@ -226,15 +165,9 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             SettingsError: the encoder can't have the method, or peft refuses its settings.
         """
-        settings = self.settings
-        batches = iterate_padded_batches(
-            train.reviews,
-            settings.training.per_device_train_batch_size,
-            int(self.encoder_.tokenizer.pad_token_id),
-            np.random.default_rng(settings.training.seed),
-        )
-        model = add_adapter(self.encoder_, settings.adapter, settings.training.seed, batches)
-        self.model_ = model.to(self.precision_.device)
+        from peft_sentiment.inference.fitting import build_adapter
+
+        self.model_ = build_adapter(self, train)
         return self.model_
 
     def tokenize(self, reviews: Reviews) -> LabelledTokens:
@@ -272,44 +205,12 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DeviceMemoryError: memory ran out.
             CheckpointError, OutputError: a checkpoint does not fit, or can't be written.
         """
-        # Scoring must not wait for what only training needs.
-        from peft_sentiment.training.fit import fit_adapter
-        from peft_sentiment.training.loop import TrainingRun
+        from peft_sentiment.inference.fitting import iterate_fit
 
         if not isinstance(self.model_, PeftModel):
             self.build_adapter(train)
         self.calibration_ = self.companion_ = None
-        settings = self.settings
-        run = TrainingRun(
-            model=self.model_,
-            train=train,
-            settings=settings.training,
-            precision=self.precision_,
-            pad_id=int(self.encoder_.tokenizer.pad_token_id),
-            learning_rate_ratios=get_learning_rate_ratios(settings.adapter),
-            began_with=None if saver is None else saver.identity.processes,
-        )
-        is_deterministic = settings.training.deterministic
-        with memory_advice(settings), deterministic_algorithms(is_deterministic):
-            yield from fit_adapter(run, validation, saver)
-            is_stopped = saver is not None and saver.is_stopped
-            if validation is not None and len(validation) and not is_stopped:
-                self._learn_from_validation(validation)
-
-    def _learn_from_validation(self, validation: LabelledTokens) -> None:
-        """Finish the companion, if there is to be one, and calibrate what is said in the end."""
-        predictions = predict_tokens(
-            self.model_,
-            validation.reviews,
-            label_names=validation.label_names,
-            pad_id=int(self.encoder_.tokenizer.pad_token_id),
-            batch_size=self.settings.training.per_device_eval_batch_size,
-            precision=self.precision_,
-        )
-        if draft := self._companion_draft:
-            self.companion_ = draft.finish(predictions)
-            predictions = self.companion_.join(draft.validation.texts, predictions)
-        self.calibration_ = build_calibration(validation.labels, predictions)
+        yield from iterate_fit(self, train, validation, saver, self._companion_draft)
 
     def plan_cache_bytes(self, train: LabelledTokens) -> int:
         """Return what training is going to keep of frozen lower layers on disk, in bytes."""
@@ -346,7 +247,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             DataError, DeviceMemoryError: as in `predict_reviews`.
         """
-        alone = self._score(texts)
+        alone = score_texts(self, texts)
         joined = self.conclude(texts, alone)
         return {"adapter": alone, "peft": joined} if self.has_companion else {"peft": joined}
 
@@ -365,25 +266,6 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             predictions = rescale(predictions, self.calibration_.temperature)
         return predictions
 
-    def _score(self, texts: Sequence[str]) -> Predictions:
-        """Return predictions at temperature 1."""
-        if self.runtime_ is not None:
-            return self.runtime_.predict_uncalibrated(texts)
-        self._require_model()
-        settings = self.settings
-        is_deterministic = settings.training.deterministic
-        with memory_advice(settings), deterministic_algorithms(is_deterministic):
-            return predict_reviews(
-                self.model_,
-                self.encoder_.tokenizer,
-                require_texts(texts),
-                label_names=self.label_names,
-                max_length=settings.data.max_length,
-                truncation=settings.data.truncation,
-                batch_size=settings.training.per_device_eval_batch_size,
-                precision=self.precision_,
-            )
-
     def explain(self, texts: Sequence[str], steps: int | None = None) -> list[Explanation]:
         """Say which words spoke for each text's label, and which against it.
 
@@ -396,39 +278,11 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DataError: `texts` is not a sequence of str.
             DeviceMemoryError: memory ran out.
         """
-        # Predicting must not wait for what only explaining needs.
-        from peft_sentiment.evaluation.explanation import STEPS, explain_reviews
-
-        self._require_torch_model("explain its labels")
-        predictions, settings = self.predict_reviews(texts), self.settings
-        with memory_advice(settings):
-            return explain_reviews(
-                self.model_,
-                self.encoder_.tokenizer,
-                texts,
-                predictions,
-                max_length=settings.data.max_length,
-                truncation=settings.data.truncation,
-                device=self.precision_.device,
-                steps=STEPS if steps is None else steps,
-            )
+        return explain_texts(self, texts, steps)
 
     def predict_reviews_without_adapter(self, texts: Sequence[str]) -> Predictions:
         """Return what the base with its untrained head says."""
-        if self.export_ is not None:
-            raise ExportError(
-                "An exported model can't be used without its adapter, which is part of it. "
-                "Load the adapter it was made from."
-            )
-        self._require_model()
-        if not isinstance(self.model_, PeftModel):
-            return self._score(texts)
-        if alters_base(self.model_):
-            base: SentimentClassifier = clone(self)
-            base.build_base(self.classes_.tolist())
-            return base.predict_reviews(texts)
-        with adapter_off(self.model_):
-            return self._score(texts)
+        return score_without_adapter(self, texts)
 
     def save(
         self,
@@ -447,28 +301,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             OutputError: the folder can't be written; what stood there is unchanged.
         """
-        self._require_model()
+        require_model(self)
         if not isinstance(self.model_, PeftModel):
             raise NotFittedError("There is no adapter to save yet: call fit first.")
-        settings = self.settings
-        metadata = AdapterMetadata(
-            format_version=FORMAT_VERSION,
-            base_name=self.encoder_.name,
-            base_revision=self.encoder_.revision,
-            base_sha256=self.encoder_.sha256,
-            head_seed=settings.training.seed,
-            label_names=self.label_names,
-            label_type="int" if self.classes_.dtype.kind in "iu" else "str",
-            max_length=settings.data.max_length,
-            truncation=settings.data.truncation,
-            versions=read_versions(),
-            trained_with=None if trained_with is None else trained_with.as_tables(),
-            method=settings.adapter.method,
-            calibration=self.calibration_,
-        )
-        companion = self.companion_
-        save = None if companion is None else functools.partial(save_companion, companion)
-        save_adapter(self.model_, self.encoder_, metadata, Path(folder), seen, save)
+        save_classifier(self, self.model_, Path(folder), trained_with, seen)
 
     @classmethod
     def load(cls, folder: str | Path, **settings: Any) -> Self:  # noqa: ANN401 - any setting
@@ -485,31 +321,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ModelError, HubError: the base can't be loaded.
         """
         classifier = cls(**settings)
-        wanted = classifier.settings
-        if is_export(Path(folder)):
-            fill_classifier(classifier, Path(folder), settings)
-            return classifier
-        device = pick_device(wanted.model.device)
-        model, encoder, metadata = load_adapter(
-            Path(folder), wanted.model, base_name=settings.get("model_name_or_path")
-        )
-        saved = {
-            "model_name_or_path": encoder.name,
-            "model_revision": encoder.revision,
-            "max_length": metadata.max_length,
-            "truncation": metadata.truncation,
-            "seed": metadata.head_seed,
-            "method": metadata.method,
-        }
-        classifier.set_params(**saved)
-        shape = get_encoder_shape(encoder.model.config)
-        classifier.precision_ = choose_precision(device, wanted.training, shape)
-        classifier.classes_ = np.asarray(metadata.label_names).astype(metadata.label_type)
-        classifier.encoder_ = encoder
-        classifier.model_ = model.to(device)
-        classifier.companion_ = load_companion(Path(folder), len(metadata.label_names))
-        is_calibrated = classifier.companion_ is None or wanted.evaluation.use_companion
-        classifier.calibration_ = metadata.calibration if is_calibrated else None
+        fill = fill_from_export if is_export(Path(folder)) else fill_from_adapter
+        fill(classifier, Path(folder), settings)
         return classifier
 
     @property
@@ -521,15 +334,3 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def label_names(self) -> tuple[str, ...]:
         """The classes as texts."""
         return tuple(str(label) for label in self.classes_)
-
-    def _require_torch_model(self, task: str) -> None:
-        if self.runtime_ is not None:
-            raise ExportError(
-                f"A model exported to ONNX can't {task}. Load the adapter it was made from, or "
-                "export that with --to merged."
-            )
-        self._require_model()
-
-    def _require_model(self) -> None:
-        if not hasattr(self, "model_"):
-            raise NotFittedError("This SentimentClassifier is not fitted: call fit or load first.")

@@ -10,19 +10,14 @@ from peft_sentiment.config import ModelSettings
 from peft_sentiment.errors import ExportError
 from peft_sentiment.inference.onnx import OnnxClassifier
 from peft_sentiment.model.encoder import load_encoder
-from peft_sentiment.model.exported_files import (
-    MERGED,
-    REMEDY,
-    load_export_record,
-    require_verified,
-)
+from peft_sentiment.model.exported_files import MERGED, REMEDY, load_export_record, require_verified
 from peft_sentiment.model.precision import choose_precision, get_encoder_shape, pick_device
 
 if typing.TYPE_CHECKING:
     from peft_sentiment.inference.classifier import SentimentClassifier
 
 
-def fill_classifier(
+def fill_from_export(
     classifier: "SentimentClassifier", folder: Path, settings: dict[str, Any]
 ) -> None:
     """Let a classifier score with an exported model.

@@ -1,0 +1,45 @@
+"""The classifier's parameters are settings of a run, checked like them."""
+
+import numpy as np
+import pytest
+
+from peft_sentiment.config import AdapterSettings, ModelSettings, Settings, TrainingSettings
+from peft_sentiment.errors import SettingsError
+from peft_sentiment.inference.classifier import SentimentClassifier
+
+
+def test_settings_can_be_set_and_read() -> None:
+    classifier = SentimentClassifier(bf16=False).set_params(r=2, truncation="head")
+    assert (classifier.r, classifier.get_params()["truncation"]) == (2, "head")
+    assert classifier.settings.adapter.r == 2
+    assert classifier.settings.data.truncation == "head"
+    assert "bf16=False" in repr(classifier)
+    with pytest.raises(ValueError, match="nonsense"):
+        classifier.set_params(nonsense=1)
+
+
+def test_the_settings_of_a_run_make_the_same_classifier() -> None:
+    settings = Settings(
+        model=ModelSettings(model_name_or_path="somewhere"),
+        adapter=AdapterSettings(r=3, target_modules=("q_lin",)),
+        training=TrainingSettings(seed=7),
+    )
+    made = SentimentClassifier.from_settings(settings).settings
+    assert (made.model, made.adapter, made.training) == (
+        settings.model,
+        settings.adapter,
+        settings.training,
+    )
+
+
+def test_numpy_values_are_taken_as_settings() -> None:
+    # As GridSearchCV passes them from an np.arange or np.logspace.
+    classifier = SentimentClassifier(r=np.int64(2), learning_rate=np.float64(0.01), bf16=np.False_)
+    assert classifier.settings.adapter.r == 2
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(SettingsError, match="Did you mean learning_rate"):
+        SentimentClassifier(learning_rat=1e-3)
+    with pytest.raises(SettingsError, match="no setting 'dataset_name'"):
+        SentimentClassifier(dataset_name="packaged/imdb")
