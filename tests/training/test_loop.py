@@ -35,13 +35,13 @@ from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.records import StepRecord
 from peft_sentiment.records.reviews import Reviews
-from peft_sentiment.training.gradients import compute_label_weights
 from peft_sentiment.training.loop import (
     TrainingRun,
     gradient_checkpointing,
     plan_steps,
     train_steps,
 )
+from peft_sentiment.training.objectives import compute_label_weights
 
 CHECKPOINTED_TYPES = (
     "distilbert",

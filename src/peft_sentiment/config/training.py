@@ -36,6 +36,11 @@ class TrainingSettings:
     puts elsewhere at every pass. Scoring reads max_length tokens. Short stretches train faster, and
     more passes over them learn more. 0 reads max_length tokens in training too."""
 
+    contrastive_epochs: float = 0.0
+    """Passes of a first stage, for a hundred labels or so: the adapter learns to bring reviews of
+    one label together and others apart, pair by pair, and the head is fitted to what comes of it.
+    num_train_epochs then go on from there. 0 leaves it out."""
+
     learning_rate: float = 1e-3
     """Highest learning rate of adapter and head. When the loss jumps about, try a third."""
 
@@ -139,6 +144,7 @@ class TrainingSettings:
             require(value >= 1, f"training.{name}", value, "at least 1")
         for name in (
             "num_train_epochs",
+            "contrastive_epochs",
             "weight_decay",
             "warmup_steps",
             "max_grad_norm",

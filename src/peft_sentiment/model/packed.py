@@ -7,6 +7,7 @@ they need lies in a workspace. `readers` makes the fast form of a model.
 Shapes: N tokens of all reviews, B reviews, D width, C labels.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,10 @@ class PackedModel:
         """Number of the first layer that is trained; of the last one if none is."""
         last = len(self.layers) - 1
         return next((i for i, layer in enumerate(self.layers) if layer.is_trained), last)
+
+    def without_head(self) -> "PackedModel":
+        """Return the same model, whose outputs are the (B, D) states that its head would read."""
+        return dataclasses.replace(self, classify=lambda first: first, head_weights=())
 
     @torch.no_grad()
     def score(self, reviews: PackedReviews, workspace: Workspace) -> torch.Tensor:

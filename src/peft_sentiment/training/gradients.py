@@ -13,11 +13,11 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from peft_sentiment.config import TrainingSettings
 from peft_sentiment.data.batching import LabelledTokens, balance_batches, pad_batch
 from peft_sentiment.model.dropout import drawing_from
+from peft_sentiment.model.first_token import read_first_states
 from peft_sentiment.model.linear import Projection
 from peft_sentiment.model.lora import LoraLinear
 from peft_sentiment.model.packed import PackedModel
@@ -28,6 +28,7 @@ from peft_sentiment.model.streams import count_streams, map_streams
 from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.processes import Processes
 from peft_sentiment.training.lower_layers import LowerLayersCache
+from peft_sentiment.training.objectives import Objective
 from peft_sentiment.training.stretches import Stretches
 
 Job = TypeVar("Job")
@@ -54,19 +55,19 @@ class PaddedGradients:
 
     Attributes:
         model: as Accelerate has prepared it.
+        objective: what is lowered.
         stretches: what is read of the reviews.
-        label_weights: (C,).
+        precision: device and dtype.
         pad_id: token that fills up short reviews.
         processes: at work; each computes its share of a step.
     """
 
     model: nn.Module
-    train: LabelledTokens
+    objective: Objective
     stretches: Stretches
     settings: TrainingSettings
-    device: torch.device
+    precision: Precision
     accelerator: Accelerator
-    label_weights: torch.Tensor
     pad_id: int
     processes: Processes
 
@@ -74,10 +75,10 @@ class PaddedGradients:
         """Return the loss of a step, as `GradientSource` has it."""
         # Summed and divided by the whole step's weight, every review counts the same,
         # however the step is divided into batches.
-        total = weigh_reviews(self.train, self.label_weights, chosen).sum()
+        total = self.objective.weigh_step(chosen)
         own, loss = chosen[self.processes.rank :: self.processes.count], 0.0
         for batch in split_batches(own, self.settings.per_device_train_batch_size):
-            batch_loss = self._compute_loss(batch, step) / total
+            batch_loss = self._compute_loss(batch, step, total)
             self.accelerator.backward(batch_loss)
             loss += float(batch_loss.detach())
         return loss
@@ -85,20 +86,23 @@ class PaddedGradients:
     def recall(self, chosen: NDArray[np.int64]) -> None:
         """Do nothing: a step leaves nothing behind but weights."""
 
-    def _compute_loss(self, batch: NDArray[np.int64], step: int) -> torch.Tensor:
-        """Return the summed, weighted cross-entropy of a batch."""
+    def _compute_loss(self, batch: NDArray[np.int64], step: int, total: float) -> torch.Tensor:
+        """Return a batch's part of the step's loss."""
         token_ids = self.stretches.read(batch, step)
-        ids, mask = (self._move(part) for part in pad_batch(token_ids, self.pad_id))  # (B, T)
-        targets = torch.from_numpy(self.train.targets[batch]).to(self.device)  # (B,)
-        weights = weigh_reviews(self.train, self.label_weights, batch).to(self.device)
-        logits = self.model(input_ids=ids, attention_mask=mask).logits  # (B, C)
-        return sum_losses(logits.float(), targets, weights)
+        ids, mask = pad_batch(token_ids, self.pad_id)  # (B, T)
+        ids, mask = self._move(ids), None if mask is None else self._move(mask)
+        if self.objective.reads_states:
+            outputs = read_first_states(self.model, ids, mask, self.precision)  # (B, D)
+        else:
+            outputs = self.model(input_ids=ids, attention_mask=mask).logits  # (B, C)
+        return self.objective.compute(outputs.float(), batch, total)
 
-    def _move(self, part: torch.Tensor | None) -> torch.Tensor | None:
+    def _move(self, part: torch.Tensor) -> torch.Tensor:
         """Bring a batch to the device; from pinned memory to a GPU, which need not wait for it."""
-        if part is None or self.device.type != "cuda":
-            return part if part is None else part.to(self.device)
-        return part.pin_memory().to(self.device, non_blocking=True)
+        device = self.precision.device
+        if device.type != "cuda":
+            return part.to(device)
+        return part.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -106,26 +110,25 @@ class PackedGradients:
     """Reviews laid end to end, a batch a stream, with the gradients written out; on a CPU.
 
     Attributes:
-        packed: the model's fast form.
+        packed: the model's fast form, whose outputs the objective reads.
+        objective: what is lowered.
         stretches: what is read of the reviews.
-        label_weights: (C,).
         streams: batches computed at once.
         cache: of what the layers below the first adapter say, if it is kept.
         processes: at work; each computes its share of a step's batches.
     """
 
     packed: PackedModel
-    train: LabelledTokens
+    objective: Objective
     stretches: Stretches
     settings: TrainingSettings
-    label_weights: torch.Tensor
     streams: int
     cache: LowerLayersCache | None
     processes: Processes
 
     def compute(self, chosen: NDArray[np.int64], step: int) -> float:
         """Return the loss of a step, as `GradientSource` has it."""
-        total = weigh_reviews(self.train, self.label_weights, chosen).sum()
+        total = self.objective.weigh_step(chosen)
         seeds = np.random.SeedSequence([self.settings.seed, step])
         batches = self._divide(chosen)
         jobs = zip(batches, seeds.generate_state(len(batches), np.uint64).tolist(), strict=True)
@@ -178,15 +181,13 @@ class PackedGradients:
         batch: NDArray[np.int64],
         seed: int,
         step: int,
-        total: torch.Tensor,
+        total: float,
         workspace: Workspace,
     ) -> tuple[float, dict[nn.Parameter, torch.Tensor]]:
         reviews = pack_reviews(self.stretches.read(batch, step))
-        targets = torch.from_numpy(self.train.targets[batch])
-        weights = weigh_reviews(self.train, self.label_weights, batch)
 
-        def compute_loss(logits: torch.Tensor) -> torch.Tensor:
-            return sum_losses(logits, targets, weights) / total
+        def compute_loss(outputs: torch.Tensor) -> torch.Tensor:
+            return self.objective.compute(outputs, batch, total)
 
         x = self._run_lower_layers(batch, reviews, workspace)
         with drawing_from(torch.Generator().manual_seed(seed)):
@@ -205,36 +206,6 @@ class PackedGradients:
         return x
 
 
-def compute_label_weights(train: LabelledTokens, kind: str) -> torch.Tensor:
-    """Return (C,) weights: all 1, or for `balanced` N / (C * count), as scikit-learn has it."""
-    labels = len(train.label_names)
-    if kind == "none":
-        return torch.ones(labels)
-    counts = np.bincount(train.targets, minlength=labels).clip(min=1)  # a label may be absent
-    return torch.from_numpy((len(train) / (labels * counts)).astype(np.float32))
-
-
-def weigh_reviews(
-    train: LabelledTokens, label_weights: torch.Tensor, chosen: NDArray[np.int64]
-) -> torch.Tensor:
-    """Return (B,) how much each review counts: the weight of its label, times its own."""
-    weights = label_weights[train.targets[chosen]]
-    if train.weights is None:
-        return weights
-    return weights * torch.from_numpy(train.weights[chosen])
-
-
-def sum_losses(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of reviews, each times its weight, summed.
-
-    Args:
-        logits: (B, C).
-        targets: (B,), numbers of the labels.
-        weights: (B,).
-    """
-    return (cross_entropy(logits, targets, reduction="none") * weights).sum()
-
-
 def can_use_packed(model: nn.Module, settings: TrainingSettings, precision: Precision) -> bool:
     """Tell whether the fast path can train a model as the settings ask for."""
     is_plain = precision.device.type == "cpu" and not settings.gradient_checkpointing
@@ -243,11 +214,10 @@ def can_use_packed(model: nn.Module, settings: TrainingSettings, precision: Prec
 
 def build_packed_gradients(
     model: nn.Module,
-    train: LabelledTokens,
+    objective: Objective,
     stretches: Stretches,
     settings: TrainingSettings,
     precision: Precision,
-    label_weights: torch.Tensor,
     stack: ExitStack,
     processes: Processes,
 ) -> PackedGradients:
@@ -255,15 +225,15 @@ def build_packed_gradients(
 
     Args:
         model: whose weights are trained.
-        train: the reviews.
-        stretches: what is read of them.
+        objective: what is lowered.
+        stretches: what is read of the reviews.
         settings: of the run.
         precision: dtype and forms of attention.
-        label_weights: (C,).
         stack: closes the file of the lower layers in the end.
         processes: at work.
     """
     packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
+    packed = packed.without_head() if objective.reads_states else packed
     cache = None
     # Processes on several machines have no file in common.
     if processes.share_memory and count_cache_bytes(packed, stretches, settings):
@@ -275,9 +245,7 @@ def build_packed_gradients(
     # Modules of peft's own are not written for several threads at once.
     is_ours = all(_is_ours(part) for layer in packed.layers for part in layer.projections)
     streams = count_streams() if is_ours else 1
-    return PackedGradients(
-        packed, train, stretches, settings, label_weights, streams, cache, processes
-    )
+    return PackedGradients(packed, objective, stretches, settings, streams, cache, processes)
 
 
 def count_cache_bytes(packed: PackedModel, stretches: Stretches, settings: TrainingSettings) -> int:

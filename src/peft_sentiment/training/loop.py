@@ -35,9 +35,9 @@ from peft_sentiment.training.gradients import (
     PaddedGradients,
     build_packed_gradients,
     can_use_packed,
-    compute_label_weights,
 )
 from peft_sentiment.training.method_steps import AdaLoraSteps, begin_adalora, build_optimizer
+from peft_sentiment.training.objectives import Objective, build_label_objective
 from peft_sentiment.training.random_states import restore_random_states
 from peft_sentiment.training.stretches import Stretches
 
@@ -60,6 +60,7 @@ class TrainingRun:
         clock: seconds, for the records.
         learning_rate_ratios: part of a weight's name -> factor of its learning rate.
         processes: at work, all with the same model and reviews; each has a share of every step.
+        objective: what is lowered; by default the cross-entropy of the labels.
         began_with: number of processes for which the steps are laid out, as a training that is
             resumed by more or fewer keeps its steps; by default that of `processes`.
     """
@@ -72,6 +73,7 @@ class TrainingRun:
     clock: Callable[[], float] = time.perf_counter
     learning_rate_ratios: Mapping[str, float] = field(default_factory=dict)
     processes: Processes = field(default_factory=get_processes)
+    objective: Objective | None = None
     began_with: int | None = None
 
     @cached_property
@@ -209,11 +211,10 @@ def prepared_training(
     run: TrainingRun, state: TrainingState
 ) -> Iterator[tuple[Accelerator, nn.Module, GradientSource]]:
     """Give what the next step needs, as it would be if the steps before it had been done here."""
-    label_weights = compute_label_weights(run.train, run.settings.class_weights)
     torch.manual_seed(run.settings.seed)
     with (
         prepared_by_accelerate(run) as (accelerator, model),
-        gradient_source(run, accelerator, model, label_weights) as source,
+        gradient_source(run, accelerator, model) as source,
     ):
         run.processes.align(list_trained(run.model))
         state.scaler = accelerator.scaler
@@ -246,7 +247,7 @@ def require_finite(
 
 @contextmanager
 def gradient_source(
-    run: TrainingRun, accelerator: Accelerator, model: nn.Module, label_weights: torch.Tensor
+    run: TrainingRun, accelerator: Accelerator, model: nn.Module
 ) -> Iterator[GradientSource]:
     """Give what computes the gradients: the fast path where the model and the device have one.
 
@@ -254,22 +255,20 @@ def gradient_source(
         run: whose gradients are meant.
         accelerator: with which its model is prepared.
         model: as it is prepared.
-        label_weights: (C,).
     """
     settings, precision = run.settings, run.precision
-    processes, train, stretches = run.processes, run.train, run.stretches
+    processes, stretches = run.processes, run.stretches
+    objective = run.objective or build_label_objective(run.train, settings.class_weights)
     with ExitStack() as stack:
         source: GradientSource
         if can_use_packed(run.model, settings, precision):
             source = build_packed_gradients(
-                run.model, train, stretches, settings, precision, label_weights, stack, processes
+                run.model, objective, stretches, settings, precision, stack, processes
             )
         else:
-            device, pad_id = precision.device, run.pad_id
             source = PaddedGradients(
-                model, train, stretches, settings, device, accelerator, label_weights, pad_id,
-                processes,
-            )  # fmt: skip
+                model, objective, stretches, settings, precision, accelerator, run.pad_id, processes
+            )
         if processes.count > 1:
             source = SharedGradients(source, list_trained(run.model), settings.seed, processes)
         yield source

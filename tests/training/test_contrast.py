@@ -1,0 +1,182 @@
+"""The first stage brings reviews of one label together, and a regression becomes the head."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from tiny_models import PADDING
+from tiny_training import (
+    FLOAT32,
+    build_tiny_adapter,
+    build_tiny_training,
+    compute_logits,
+    copy_weights,
+    tokenize_tiny,
+)
+from torch import nn
+
+from peft_sentiment.config import AdapterSettings
+from peft_sentiment.data.batching import LabelledTokens
+from peft_sentiment.errors import SettingsError
+from peft_sentiment.evaluation.prediction import predict_logits
+from peft_sentiment.model.adapters import get_bare_model
+from peft_sentiment.records.reviews import Reviews
+from peft_sentiment.training.contrast import read_states, train_contrast
+from peft_sentiment.training.head_fit import INVERSE_PENALTY, fit_head, regress
+from peft_sentiment.training.loop import TrainingRun, prepared_training, start_training
+from peft_sentiment.training.objectives import LikenessObjective
+
+READING_FIRST = ("distilbert", "bert", "roberta", "electra")
+
+
+@pytest.fixture(scope="module")
+def train(tiny_distilbert: Path, tiny_reviews: Reviews) -> LabelledTokens:
+    return tokenize_tiny(tiny_distilbert, tiny_reviews.take(range(60)))
+
+
+def build_run(folder: Path, train: LabelledTokens, epochs: float = 6.0) -> TrainingRun:
+    model = build_tiny_adapter(folder, AdapterSettings(r=4, lora_dropout=0.0))
+    return build_tiny_training(model, train, contrastive_epochs=epochs, crop_length=16)
+
+
+def measure_likeness(run: TrainingRun) -> tuple[float, float]:
+    """Return the mean cosine of two reviews of one label, and of two of unlike labels."""
+    states = read_states(run)
+    directions = states / np.linalg.norm(states, axis=1, keepdims=True)
+    cosines, same = directions @ directions.T, run.train.targets[:, None] == run.train.targets
+    others = ~np.eye(len(states), dtype=bool)
+    return float(cosines[same & others].mean()), float(cosines[~same].mean())
+
+
+def test_labels_part_and_unseen_reviews_are_told_apart(
+    tiny_distilbert: Path, tiny_reviews: Reviews, train: LabelledTokens
+) -> None:
+    run = build_run(tiny_distilbert, train, epochs=15.0)
+    alike, unlike = measure_likeness(run)
+    records = list(train_contrast(run))
+    alike_after, unlike_after = measure_likeness(run)
+    assert alike_after - unlike_after > alike - unlike + 0.2
+    assert records[-1].step == records[-1].steps == len(records) == 30  # 60 reviews, 32 a step
+    test = tokenize_tiny(tiny_distilbert, tiny_reviews.take(range(60, 200)))
+    logits = predict_logits(run.model, test.reviews, PADDING, 16, FLOAT32)
+    assert (logits.argmax(1) == test.targets).mean() > 0.8
+
+
+def test_a_step_has_one_loss_whichever_way_it_is_computed(
+    tiny_distilbert: Path, train: LabelledTokens
+) -> None:
+    """Without padding, and by the model itself, which gradient checkpointing makes it be."""
+    of_ways = []
+    for checkpointing in (False, True):
+        run = build_run(tiny_distilbert, train)
+        settings = dataclasses.replace(run.settings, gradient_checkpointing=checkpointing)
+        run = dataclasses.replace(run, settings=settings, objective=LikenessObjective(train))
+        with prepared_training(run, start_training(run)) as (_, _, source):
+            run.model.train()
+            loss = source.compute(np.array([3, 8, 21, 22]), 1)
+        gradients = {
+            name: weight.grad.clone()
+            for name, weight in run.model.named_parameters()
+            if weight.grad is not None
+        }
+        of_ways.append((loss, gradients))
+    (fast, of_fast), (padded, of_padded) = of_ways
+    # Two streams of two reviews have two pairs, one batch of four has six.
+    assert fast > 0
+    assert padded > 0
+    assert of_fast.keys() == of_padded.keys()
+    assert all("lora_" in name for name in of_fast)
+
+
+def test_the_loss_is_setfits() -> None:
+    targets = np.array([0, 0, 1])
+    states = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
+    train = LabelledTokens(None, targets, ("a", "b"))  # type: ignore[arg-type]
+    loss = LikenessObjective(train).compute(states, np.arange(3), 3.0)
+    half = 0.5**0.5
+    of_pairs = [(half - 1) ** 2, 0.0, half**2]  # of one label; unlike; unlike
+    assert float(loss) == pytest.approx(np.mean(of_pairs), rel=1e-6)
+    alone = LikenessObjective(train).compute(states[:1], np.array([0]), 1.0)
+    assert float(alone) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "bert"])
+def test_the_head_says_what_the_regression_says(
+    kind: str,
+    build_tiny_encoder: Callable[[str, Path], Path],
+    tiny_reviews: Reviews,
+    tmp_path: Path,
+) -> None:
+    folder = build_tiny_encoder(kind, tmp_path / kind)
+    train = tokenize_tiny(folder, tiny_reviews.take(range(60)))
+    run = build_tiny_training(build_tiny_adapter(folder), train)
+    states = read_states(run)
+    fit_head(get_bare_model(run.model), states, train.targets, np.ones(60))
+    logits = compute_logits(run.model, train)
+    if kind == "distilbert":
+        inputs = StandardScaler().fit_transform(states).clip(-3)
+    else:
+        pooler = get_bare_model(run.model).bert.pooler
+        with torch.no_grad():
+            inputs = pooler(torch.from_numpy(states)[:, None]).numpy()
+        inputs = StandardScaler().fit_transform(inputs)
+    regression = LogisticRegression(C=INVERSE_PENALTY).fit(inputs, train.targets)
+    differences = logits[:, 1] - logits[:, 0]
+    np.testing.assert_allclose(differences, regression.decision_function(inputs), atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", READING_FIRST)
+def test_every_head_of_the_family_learns(
+    kind: str,
+    build_tiny_encoder: Callable[[str, Path], Path],
+    tiny_reviews: Reviews,
+    tmp_path: Path,
+) -> None:
+    folder = build_tiny_encoder(kind, tmp_path / kind)
+    train = tokenize_tiny(folder, tiny_reviews.take(range(40)))
+    run = build_run(folder, train)
+    list(train_contrast(run))
+    logits = compute_logits(run.model, train)
+    assert (logits.argmax(1).numpy() == train.targets).mean() > 0.8
+
+
+def test_a_label_without_reviews_is_never_chosen() -> None:
+    head = nn.Linear(4, 3)
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.normal(size=(30, 4)).astype(np.float32), np.repeat([0, 2], 15)
+    with torch.no_grad():
+        regress(head, inputs, targets, np.ones(30))
+        chosen = head(torch.from_numpy(inputs)).argmax(1)
+    assert 1 not in chosen.tolist()
+
+
+def test_the_base_stays_as_it_was(tiny_distilbert: Path, train: LabelledTokens) -> None:
+    run = build_run(tiny_distilbert, train, epochs=1.0)
+    before = copy_weights(run.model)
+    list(train_contrast(run))
+    after = copy_weights(run.model)
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed
+    assert all("lora_" in name or "modules_to_save" in name for name in changed)
+
+
+def test_a_model_whose_head_is_not_known_is_refused(
+    build_tiny_encoder: Callable[[str, Path], Path], tiny_reviews: Reviews, tmp_path: Path
+) -> None:
+    folder = build_tiny_encoder("gpt2", tmp_path / "gpt2")
+    train = tokenize_tiny(folder, tiny_reviews.take(range(10)))
+    run = build_run(folder, train)
+    with pytest.raises(SettingsError, match=r"contrastive_epochs is 6.*gpt2"):
+        list(train_contrast(run))
+
+
+def test_reviews_of_one_label_are_refused(tiny_distilbert: Path, tiny_reviews: Reviews) -> None:
+    one = [place for place, label in enumerate(tiny_reviews.labels) if label == "positive"][:9]
+    run = build_run(tiny_distilbert, tokenize_tiny(tiny_distilbert, tiny_reviews.take(one)))
+    with pytest.raises(SettingsError, match="all training reviews have one label"):
+        list(train_contrast(run))
