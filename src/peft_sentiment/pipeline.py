@@ -23,7 +23,7 @@ from peft_sentiment.interruptions import signals_put_off
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.processes import get_processes, working_alone
-from peft_sentiment.records import SCHEMA_VERSION, Predictions, Results, StepRecord
+from peft_sentiment.records import SCHEMA_VERSION, Predictions, Results, ValidationRecord
 from peft_sentiment.reporting.calibration import show_calibration
 from peft_sentiment.reporting.comparison import show_comparison, show_confusion
 from peft_sentiment.reporting.console import (
@@ -221,10 +221,10 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
         for event in classifier.iterate_fit(foundation.train, foundation.validation, saver):
             events.append(event)
             run.trackers.log_event(event)
-            if isinstance(event, StepRecord):
-                progress.update(event)
-            else:
+            if isinstance(event, ValidationRecord):
                 show_validation(run.console, event)
+            else:
+                progress.update(event)
     if stop or saver.is_stopped:
         raise save_interrupted(settings, classifier, events, stop)
     record = summarize_training(events, settings.training.load_best_model_at_end)

@@ -21,6 +21,7 @@ from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.interruptions import StopRequest, Termination
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.processes import get_processes
+from peft_sentiment.records import ContrastRecord
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.reporting.unfinished import ask_to_resume, show_note
 from peft_sentiment.training.checkpoints import Checkpoint, Event
@@ -219,7 +220,14 @@ def save_interrupted(
     settings: Settings, classifier: SentimentClassifier, events: Sequence[Event], stop: StopRequest
 ) -> InterruptionError:
     """Save the adapter as it stands, away from the last finished run, and say where."""
-    step = max(event.step for event in events)
+    steps = [event.step for event in events if not isinstance(event, ContrastRecord)]
+    if not steps:
+        return InterruptionError(
+            "Stopped in the first stage, on pairs of reviews, which has no checkpoints. The same "
+            "command starts it anew. Earlier results are unchanged.",
+            stop.exit_code,
+        )
+    step = max(steps)
     folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER / INTERRUPTED_FOLDER
     if get_processes().is_main:
         classifier.save(folder)

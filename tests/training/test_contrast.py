@@ -20,17 +20,24 @@ from tiny_training import (
 )
 from torch import nn
 
-from peft_sentiment.config import AdapterSettings
+from peft_sentiment.config import AdapterSettings, OutputSettings
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.model.adapters import get_bare_model
+from peft_sentiment.records import ContrastRecord, StepRecord
 from peft_sentiment.records.reviews import Reviews
+from peft_sentiment.training.checkpoints import Event, load_checkpoint
 from peft_sentiment.training.contrast import read_states, train_contrast
+from peft_sentiment.training.fit import fit_adapter
 from peft_sentiment.training.head_fit import INVERSE_PENALTY, fit_head, regress
+from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import TrainingRun, prepared_training, start_training
 from peft_sentiment.training.objectives import LikenessObjective
+from peft_sentiment.training.saving import CheckpointSaver
 
+IDENTITY = TrainingIdentity({"training": {"seed": 1}}, "data", "base", {}, {"threads": 1})
+EVERY_STEP = OutputSettings(save_steps=1, save_total_limit=9)
 READING_FIRST = ("distilbert", "bert", "roberta", "electra")
 
 
@@ -180,3 +187,41 @@ def test_reviews_of_one_label_are_refused(tiny_distilbert: Path, tiny_reviews: R
     run = build_run(tiny_distilbert, tokenize_tiny(tiny_distilbert, tiny_reviews.take(one)))
     with pytest.raises(SettingsError, match="all training reviews have one label"):
         list(train_contrast(run))
+
+
+def test_the_first_stage_comes_before_the_training_and_not_again_after_a_checkpoint(
+    tiny_distilbert: Path, train: LabelledTokens, tmp_path: Path
+) -> None:
+    """A training that goes on from a checkpoint ends with the same events and weights."""
+    whole, folder = build_run(tiny_distilbert, train, epochs=2.0), tmp_path / "checkpoints"
+    saver = CheckpointSaver(folder, EVERY_STEP, IDENTITY)
+    events = list(fit_adapter(whole, None, saver))
+    kinds = [type(event) for event in events]
+    assert kinds == [ContrastRecord] * 4 + [StepRecord] * 4
+    start = load_checkpoint(folder / "checkpoint-2")
+    resumed = build_run(tiny_distilbert, train, epochs=2.0)
+    saver = CheckpointSaver(folder, EVERY_STEP, IDENTITY, start)
+    rest = list(fit_adapter(resumed, None, saver))
+    assert strip_time([*start.events, *rest]) == strip_time(events)
+    weights = copy_weights(resumed.model)
+    assert all(
+        torch.equal(weights[name], weight) for name, weight in copy_weights(whole.model).items()
+    )
+
+
+def test_a_stop_within_the_first_stage_ends_there(
+    tiny_distilbert: Path, train: LabelledTokens, tmp_path: Path
+) -> None:
+    saver = CheckpointSaver(tmp_path, OutputSettings(), IDENTITY)
+    seen: list[Event] = []
+    saver.is_stopping = lambda: len(seen) >= 2
+    for event in fit_adapter(build_run(tiny_distilbert, train), None, saver):
+        seen.append(event)
+    assert saver.is_stopped
+    assert [type(event) for event in seen] == [ContrastRecord] * 2
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def strip_time(events: list[Event]) -> list[Event]:
+    steps = [event.step if isinstance(event, ContrastRecord) else event for event in events]
+    return [dataclasses.replace(step, seconds=0.0) for step in steps]

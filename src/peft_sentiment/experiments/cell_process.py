@@ -39,7 +39,7 @@ from peft_sentiment.inference.environment import describe_environment
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.model.metadata import SEEN_FILE
-from peft_sentiment.records import Predictions, StepRecord, TrainingRecord
+from peft_sentiment.records import Predictions, TrainingRecord, ValidationRecord
 from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.console import show_validation
 from peft_sentiment.reporting.progress import TrainingProgress
@@ -105,10 +105,10 @@ def train(
     with TrainingProgress(console, settings.training.logging_steps) as progress:
         for event in classifier.iterate_fit(*parts):
             events.append(event)
-            if isinstance(event, StepRecord):
-                progress.update(event)
-            else:
+            if isinstance(event, ValidationRecord):
                 show_validation(console, event)
+            else:
+                progress.update(event)
     record = summarize_training(events, settings.training.load_best_model_at_end)
     return record, sum(int(part.reviews.is_cut.sum()) for part in parts)
 

@@ -17,7 +17,7 @@ from peft_sentiment.data.split import split_reviews
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.encoder import Encoder, load_encoder
-from peft_sentiment.records import StepRecord
+from peft_sentiment.records import StepRecord, ValidationRecord
 from peft_sentiment.records.reviews import Reviews, SourceData
 from peft_sentiment.training.loop import count_steps
 from peft_sentiment.training.search import Check
@@ -55,7 +55,7 @@ class Workbench:
             for event in classifier.iterate_fit(train, validation):
                 if isinstance(event, StepRecord):
                     is_last = event.step == event.steps
-                else:
+                elif isinstance(event, ValidationRecord):
                     yield Check(event, is_last)
         finally:
             # A model refers to itself, so that it would stay in memory beside the next ones.

@@ -110,6 +110,17 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class ContrastRecord:
+    """One optimizer step of the first stage on pairs of reviews.
+
+    Attributes:
+        step: as of any other, counted within the stage; its loss is that of the pairs.
+    """
+
+    step: StepRecord
+
+
+@dataclass(frozen=True)
 class ValidationRecord:
     """Scores on the validation reviews after a step; `seconds` is what they took."""
 

@@ -8,9 +8,12 @@ from typing import Literal, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from peft_sentiment.records import StepRecord
+from peft_sentiment.records import ContrastRecord, StepRecord
 from peft_sentiment.reporting.numbers import as_rate, as_rough_duration
 from peft_sentiment.reporting.terminal import say_line
+
+FIRST_STAGE = "pairs, "
+"""What the steps of the first stage on pairs of reviews are told by."""
 
 
 class TrainingProgress:
@@ -43,6 +46,7 @@ class TrainingProgress:
         self._clock = clock
         self._started = self._seconds = 0.0
         self._steps = self._reviews = 0
+        self._stage = ""
         self._bar = _build_bar(console) if console.is_interactive else None
 
     def __enter__(self) -> Self:
@@ -61,8 +65,11 @@ class TrainingProgress:
             self._bar.stop()
         return False
 
-    def update(self, record: StepRecord) -> None:
-        """Show one more step."""
+    def update(self, event: StepRecord | ContrastRecord) -> None:
+        """Show one more step; time and speed are those of its stage."""
+        is_first_stage = isinstance(event, ContrastRecord)
+        record = event.step if isinstance(event, ContrastRecord) else event
+        self._enter(FIRST_STAGE if is_first_stage else "")
         self._steps += 1
         self._reviews += record.reviews
         self._seconds += record.seconds
@@ -71,18 +78,23 @@ class TrainingProgress:
         elif record.step % self._logging_steps == 0 or record.step == record.steps:
             say_line(self._console, self._describe(record))
 
+    def _enter(self, stage: str) -> None:
+        if stage != self._stage:
+            self._stage, self._started = stage, self._clock()
+            self._steps, self._reviews, self._seconds = 0, 0, 0.0
+
     def _move_bar(self, bar: Progress, record: StepRecord) -> None:
         bar.update(
             bar.task_ids[0],
             total=record.steps,
             completed=record.step,
-            description=f"step {record.step}/{record.steps}",
+            description=f"{self._stage}step {record.step}/{record.steps}",
             words=f"loss {record.loss:.3f}  {self._describe_speed(record)}",
         )
 
     def _describe(self, record: StepRecord) -> str:
         return (
-            f"step {record.step}/{record.steps}  epoch {record.epoch:.2f}  "
+            f"{self._stage}step {record.step}/{record.steps}  epoch {record.epoch:.2f}  "
             f"loss {record.loss:.3f}  lr {record.learning_rate:.2g}  "
             f"{self._describe_speed(record)}"
         )

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from peft_sentiment.errors import CheckpointError
 from peft_sentiment.files import compute_sha256, replacing_folder
-from peft_sentiment.records import StepRecord, ValidationRecord, build_record
+from peft_sentiment.records import ContrastRecord, StepRecord, ValidationRecord, build_record
 from peft_sentiment.training.identity import TrainingIdentity, as_json
 
 FORMAT_VERSION = 1
@@ -37,9 +37,9 @@ MANIFEST_FILE = "manifest.json"
 FILES = (TENSORS_FILE, STATE_FILE, STEPS_FILE)
 
 NAME = re.compile(r"checkpoint-(\d+)")
-EVENT_KINDS = {kind.__name__: kind for kind in (StepRecord, ValidationRecord)}
+EVENT_KINDS = {kind.__name__: kind for kind in (ContrastRecord, StepRecord, ValidationRecord)}
 
-Event = StepRecord | ValidationRecord
+Event = ContrastRecord | StepRecord | ValidationRecord
 Tensors = dict[str, torch.Tensor]
 
 

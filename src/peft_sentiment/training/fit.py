@@ -14,7 +14,13 @@ from peft_sentiment.errors import CheckpointError
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.evaluation.probabilities import compute_probabilities
-from peft_sentiment.records import Predictions, StepRecord, TrainingRecord, ValidationRecord
+from peft_sentiment.records import (
+    ContrastRecord,
+    Predictions,
+    StepRecord,
+    TrainingRecord,
+    ValidationRecord,
+)
 from peft_sentiment.training.averaging import (
     WeightAverage,
     copy_trained_weights,
@@ -22,6 +28,7 @@ from peft_sentiment.training.averaging import (
 )
 from peft_sentiment.training.checkpoints import BestSoFar, Checkpoint
 from peft_sentiment.training.checkpoints import Event as Event
+from peft_sentiment.training.contrast import train_contrast
 from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import (
     TrainingRun,
@@ -32,7 +39,7 @@ from peft_sentiment.training.loop import (
 from peft_sentiment.training.random_states import capture_random_states
 from peft_sentiment.training.saving import CheckpointSaver
 
-EventKind = TypeVar("EventKind", StepRecord, ValidationRecord)
+EventKind = TypeVar("EventKind", ContrastRecord, StepRecord, ValidationRecord)
 
 FINAL_SHARE = 0.1
 """Share of the steps, from the end, whose mean loss is reported as the final one."""
@@ -42,6 +49,10 @@ def fit_adapter(
     run: TrainingRun, validation: LabelledTokens | None, saver: CheckpointSaver | None = None
 ) -> Iterator[Event]:
     """Train, validate and stop early; yield every step and every validation.
+
+    Where the settings ask for it, a first stage on pairs of reviews comes before, unless there is a
+    checkpoint to go on from. The stage has no checkpoints: a training that is stopped in it starts
+    anew.
 
     When the last event has been taken, the model holds the weights of the best validation, or
     the last ones where there is no validation or `load_best_model_at_end` is off. Where weights
@@ -56,6 +67,7 @@ def fit_adapter(
     Raises:
         CheckpointError: the checkpoint to go on from has weights that the model does not have.
         OutputError: a checkpoint can't be written.
+        SettingsError: there is to be a first stage, which the model can't have.
     """
     state = start_training(run)
     # The ranks that AdaLoRA takes away would come back with a mean.
@@ -63,26 +75,36 @@ def fit_adapter(
     fit = Fit(run, state, BestWeights(run), average)
     if saver is not None and saver.start is not None:
         fit.restore(saver.start)
-    if not fit.is_finished:
-        for step in train_steps(run, fit.state):
-            average.update(step.step)
-            yield fit.note(step)
-            if validation is not None and fit.is_validation_due(validation):
-                with average.in_use():
-                    validated = fit.best.offer(validate(run, validation, step))
-                yield fit.note(validated)
-            if saver is not None:
-                # All stop after the same step, whichever has been asked to.
-                saver.is_stopped = run.processes.any(saver.is_stopping())
-                is_last = fit.is_finished or saver.is_stopped
-                if run.processes.is_main:
-                    saver.offer(step.step, is_last, lambda: fit.capture(saver.identity))
-            if fit.is_finished or (saver is not None and saver.is_stopped):
-                break
+    elif run.settings.contrastive_epochs:
+        yield from fit.train_first_stage(saver)
+    if not fit.is_finished and (saver is None or not saver.is_stopped):
+        yield from _train(fit, validation, saver)
     if fit.is_finished:
         average.apply()
         if run.settings.load_best_model_at_end:
             fit.best.restore()
+
+
+def _train(
+    fit: "Fit", validation: LabelledTokens | None, saver: CheckpointSaver | None
+) -> Iterator[Event]:
+    """Do the steps that are left, with their validations and checkpoints."""
+    run = fit.run
+    for step in train_steps(run, fit.state):
+        fit.average.update(step.step)
+        yield fit.note(step)
+        if validation is not None and fit.is_validation_due(validation):
+            with fit.average.in_use():
+                validated = fit.best.offer(validate(run, validation, step))
+            yield fit.note(validated)
+        if saver is not None:
+            # All stop after the same step, whichever has been asked to.
+            saver.is_stopped = run.processes.any(saver.is_stopping())
+            is_last = fit.is_finished or saver.is_stopped
+            if run.processes.is_main:
+                saver.offer(step.step, is_last, lambda: fit.capture(saver.identity))
+        if fit.is_finished or (saver is not None and saver.is_stopped):
+            break
 
 
 @dataclass
@@ -98,6 +120,14 @@ class Fit:
     best: "BestWeights"
     average: WeightAverage
     events: list[Event] = field(default_factory=list)
+
+    def train_first_stage(self, saver: CheckpointSaver | None) -> Iterator[ContrastRecord]:
+        """Train on pairs of reviews, until the end or until a process is asked to stop."""
+        for step in train_contrast(self.run):
+            yield self.note(ContrastRecord(step))
+            if saver is not None and self.run.processes.any(saver.is_stopping()):
+                saver.is_stopped = True
+                return
 
     @property
     def is_finished(self) -> bool:

@@ -14,7 +14,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from peft_sentiment.config import Settings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.processes import get_processes
-from peft_sentiment.records import Scores, StepRecord, ValidationRecord
+from peft_sentiment.records import ContrastRecord, Scores, StepRecord, ValidationRecord
 
 PROJECT = "peft-sentiment"
 
@@ -37,8 +37,10 @@ class Trackers:
 
     started: tuple[GeneralTracker, ...] = ()
 
-    def log_event(self, event: StepRecord | ValidationRecord) -> None:
-        """Report a step or a validation."""
+    def log_event(self, event: ContrastRecord | StepRecord | ValidationRecord) -> None:
+        """Report a step or a validation; a tracker's steps only rise, so not a first stage's."""
+        if isinstance(event, ContrastRecord):
+            return
         is_step = isinstance(event, StepRecord)
         names: Sequence[str] = STEP_VALUES if is_step else VALIDATION_VALUES
         prefix = "train" if is_step else "validation"
