@@ -38,6 +38,11 @@ from peft_sentiment.evaluation.pooling import pool_reviews  # noqa: E402
 from peft_sentiment.evaluation.probe import INVERSE_PENALTY  # noqa: E402
 from peft_sentiment.evaluation.tfidf import fit_tfidf  # noqa: E402
 from peft_sentiment.records.reviews import Reviews  # noqa: E402
+from peft_sentiment.training.pseudo_labels import (  # noqa: E402
+    add_pseudo_labels,
+    choose_pseudo_labels,
+    measure_shares,
+)
 
 HERE = Path(__file__).parent
 CELLS = HERE / "quality.jsonl"
@@ -95,6 +100,7 @@ Predict = Callable[[Sequence[str]], Sequence[str]]
 """Texts -> their labels."""
 
 
+@functools.cache
 def load_domains() -> Domains:
     """Divide the packaged reviews, the same way in every process."""
     imdb = load_reviews(DataSettings()).train
@@ -114,24 +120,48 @@ def draw_reviews(pool: Reviews, size: int, draw: int) -> Reviews:
 
 
 def train_lora(train: Reviews, draw: int) -> tuple[Predict, int]:
-    """Train the default preset as it is."""
-    return _train_preset(train, draw, {})
+    """Train the default preset as it is, or for few labels the preset for those."""
+    classifier, steps = _train_preset(train, draw, {})
+    return lambda texts: classifier.predict(texts).tolist(), steps
+
+
+def train_self_taught(train: Reviews, draw: int) -> tuple[Predict, int]:
+    """Train the same on reviews without labels besides, as --unlabelled does."""
+    teacher, steps = _train_preset(train, draw, {})
+    settings, names = load_settings(), teacher.label_names
+    known = set(train.texts)
+    order = np.random.default_rng([8, draw]).permutation(len(load_domains().pool))
+    others = (load_domains().pool.texts[place] for place in order)
+    texts = [text for text in others if text not in known][: int(settings.data.unlabelled_size)]
+    places, labels = choose_pseudo_labels(
+        teacher.predict_proba(texts),
+        measure_shares(train.labels, names),
+        settings.training.pseudo_label_share,
+    )
+    chosen = [texts[place] for place in places]
+    lessons = add_pseudo_labels(train, chosen, [names[label] for label in labels])
+    pupil, more_steps = _train_preset(lessons, draw, {"contrastive_epochs": 0.0}, len(train))
+    return lambda texts: pupil.predict(texts).tolist(), steps + more_steps
 
 
 def train_full(train: Reviews, draw: int) -> tuple[Predict, int]:
     """Train every weight, at a tenth of the rate."""
-    return _train_preset(train, draw, {"method": "full", "learning_rate": 1e-4})
+    classifier, steps = _train_preset(train, draw, {"method": "full", "learning_rate": 1e-4})
+    return lambda texts: classifier.predict(texts).tolist(), steps
 
 
-def _train_preset(train: Reviews, draw: int, changes: dict[str, Any]) -> tuple[Predict, int]:
-    """Train the default preset with some settings changed."""
-    classifier = SentimentClassifier.from_settings(load_settings())
+def _train_preset(
+    train: Reviews, draw: int, changes: dict[str, Any], labelled: int | None = None
+) -> tuple[SentimentClassifier, int]:
+    """Train the preset for so many labels with some settings changed."""
+    few = (len(train) if labelled is None else labelled) <= FEW_LABELS
+    preset = "few-labels" if few and changes.get("method") is None else "quickstart"
+    classifier = SentimentClassifier.from_settings(load_settings(preset))
     classifier.set_params(seed=draw, **changes)
     classifier.build_base(sorted(set(train.labels)))
     tokens = classifier.tokenize(train)
     classifier.build_adapter(tokens)
-    events = list(classifier.iterate_fit(tokens, None))
-    return lambda texts: classifier.predict(texts).tolist(), len(events)
+    return classifier, len(list(classifier.iterate_fit(tokens, None)))
 
 
 def train_tfidf(train: Reviews, _draw: int) -> tuple[Predict, int]:
@@ -178,12 +208,14 @@ def load_frozen_states() -> FrozenStates:
 
 METHODS: dict[str, Callable[[Reviews, int], tuple[Predict, int]]] = {
     "lora": train_lora,
+    "self-taught": train_self_taught,
     "full": train_full,
     "probe": train_probe,
     "tfidf": train_tfidf,
 }
 TITLES = {
-    "lora": "LoRA, default preset",
+    "lora": "LoRA, default preset; up to 300 labels `few-labels`",
+    "self-taught": "the same with 3,000 reviews without labels",
     "full": "full fine-tuning",
     "probe": "head only: logistic regression on the frozen encoder",
     "tfidf": "TF-IDF + logistic regression",

@@ -24,7 +24,7 @@ LAYERS = (
     ("reporting",),
     ("serving", "scale"),
     ("insight", "foundation"),
-    ("unfinished", "skipping"),
+    ("unfinished", "skipping", "self_training"),
     ("storing",),
     ("pipeline",),
     ("labelling", "checking"),

@@ -14,9 +14,22 @@ from peft_sentiment.data.split import split_reviews
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.environment import describe_environment
 from peft_sentiment.records import DataRecord, Environment
-from peft_sentiment.records.reviews import Splits
+from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.console import show_foundation
 from peft_sentiment.reporting.skipped import show_skipped
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What an adapter learns from: the training reviews, and others that a classifier has labelled.
+
+    Attributes:
+        reviews: all of them.
+        tokens: the same, as the model reads them.
+    """
+
+    reviews: Reviews
+    tokens: LabelledTokens
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,7 @@ class Foundation:
     splits: Splits
     classifier: SentimentClassifier
     train: LabelledTokens
+    lessons: Lessons
     validation: LabelledTokens
     data: DataRecord
     environment: Environment
@@ -52,7 +66,8 @@ def load_foundation(settings: Settings, console: Console, clock: Callable[[], fl
     name = settings.model.model_name_or_path
     show_foundation(console, environment, data, name, clock() - start)
     show_skipped(console, splits.skipped, Path(settings.output.output_dir) / SKIPPED_FILE)
-    return Foundation(splits, classifier, train, validation, data, environment)
+    lessons = Lessons(splits.train, train)
+    return Foundation(splits, classifier, train, lessons, validation, data, environment)
 
 
 def describe_data(splits: Splits, settings: Settings, cut: int) -> DataRecord:

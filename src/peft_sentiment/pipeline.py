@@ -42,6 +42,7 @@ from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.reporting.progress import TrainingProgress
 from peft_sentiment.reporting.run_files import REPORT_FILE
 from peft_sentiment.reporting.titles import name_model
+from peft_sentiment.self_training import study_unlabelled
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.serving.showcase import Showcase
 from peft_sentiment.storing import Training, require_outputs, store_run, store_training
@@ -115,6 +116,7 @@ def run_parts(run: Run, resume: bool) -> tuple[Foundation, Results]:
     settings, console = run.settings, run.console
     show_heading(console, 1, "The foundation model")
     foundation = load_foundation(settings, console, run.clock)
+    foundation = study_unlabelled(foundation, settings, console)
     saver = open_checkpoints(settings, console, foundation, resume)
     with told_how_to_go_on(saver):
         base = score_base(run, foundation)
@@ -148,6 +150,7 @@ def run_training(settings: Settings, console: Console, resume: bool = False) -> 
     with outputs_locked(settings), open_trackers(settings) as trackers:
         run = Run(settings, console, trackers)
         foundation = load_foundation(settings, console, run.clock)
+        foundation = study_unlabelled(foundation, settings, console)
         saver = open_checkpoints(settings, console, foundation, resume)
         with told_how_to_go_on(saver):
             training = train_adapter(run, foundation, saver)
@@ -205,20 +208,20 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
         InterruptionError: by Ctrl-C or SIGTERM; says how to go on.
         DivergenceError: the loss is no number any more; says where the reviews are listed.
     """
-    classifier, settings = foundation.classifier, run.settings
-    parameters = count_parameters(classifier.build_adapter(foundation.train))
+    classifier, lessons, settings = foundation.classifier, foundation.lessons, run.settings
+    parameters = count_parameters(classifier.build_adapter(lessons.tokens))
     show_parameters(run.console, parameters)
-    show_passes(run.console, settings.training, len(foundation.train))
+    show_passes(run.console, settings.training, len(lessons.tokens))
     show_processes(run.console, get_processes().count, saver.identity.processes, settings.training)
-    show_cache(run.console, classifier.plan_cache_bytes(foundation.train))
+    show_cache(run.console, classifier.plan_cache_bytes(lessons.tokens))
     events: list[Event] = list(saver.start.events) if saver.start else []
     with (
         signals_put_off() as stop,
-        diverged_reviews_listed(settings, foundation.splits.train, saver),
+        diverged_reviews_listed(settings, lessons.reviews, saver),
         TrainingProgress(run.console, settings.training.logging_steps) as progress,
     ):
         saver.is_stopping = lambda: bool(stop)
-        for event in classifier.iterate_fit(foundation.train, foundation.validation, saver):
+        for event in classifier.iterate_fit(lessons.tokens, foundation.validation, saver):
             events.append(event)
             run.trackers.log_event(event)
             if isinstance(event, ValidationRecord):

@@ -92,7 +92,7 @@ def store_training(settings: Settings, foundation: Foundation, training: Trainin
     Earlier results and their report go as soon as the adapter that they speak of has been replaced.
     """
     folder = Path(settings.output.output_dir)
-    seen = [*foundation.splits.train.texts, *foundation.splits.validation.texts]
+    seen = [*foundation.lessons.reviews.texts, *foundation.splits.validation.texts]
     foundation.classifier.save(
         settings.output.adapter_dir, make_paths_absolute(settings), fingerprint_texts(seen)
     )

@@ -60,7 +60,8 @@ def outputs_locked(settings: Settings) -> Iterator[None]:
 def make_paths_absolute(settings: Settings) -> Settings:
     """Return the settings with file names that hold in any working folder."""
     data = settings.data
-    given = {"validation_file": data.validation_file, "test_file": data.test_file}
+    names = ("validation_file", "test_file", "unlabelled")
+    given = {name: getattr(data, name) for name in names}
     found: dict[str, object] = {
         name: str(Path(file).resolve()) for name, file in given.items() if file is not None
     }
@@ -104,7 +105,7 @@ def identify_training(settings: Settings, foundation: Foundation) -> TrainingIde
     precision, environment = foundation.classifier.precision_, foundation.environment
     return TrainingIdentity(
         settings=select_binding_settings(settings.as_tables()),
-        data_sha256=fingerprint_tokens((foundation.train, foundation.validation)),
+        data_sha256=fingerprint_tokens((foundation.lessons.tokens, foundation.validation)),
         base_sha256=foundation.classifier.encoder_.sha256,
         precision={
             "dtype": precision.dtype_name,

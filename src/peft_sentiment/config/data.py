@@ -44,6 +44,14 @@ class DataSettings:
     test_file: str | None = None
     """File of the test reviews, in the form of train_file; it must share no text with it."""
 
+    unlabelled: str | None = None
+    """A CSV, TSV, JSONL, Parquet or .txt file of reviews without labels, of the same kind. A first
+    classifier labels them, and the one that is kept learns from those that it is surest of as well
+    (self-training). Worth it where labels are few."""
+
+    unlabelled_size: int | Literal["full"] = 3000
+    """Reviews to read of unlabelled, from its start, or full for all."""
+
     text_column: str = "text"
     """Column that holds the review."""
 
@@ -105,6 +113,7 @@ class DataSettings:
         require_size("data.train_size", self.train_size, 1)
         require_size("data.validation_size", self.validation_size, 0)
         require_size("data.test_size", self.test_size, 1)
+        require_size("data.unlabelled_size", self.unlabelled_size, 1)
         similarity = self.near_duplicate_similarity
         name = "data.near_duplicate_similarity"
         require(0 < similarity <= 1, name, similarity, "above 0, and 1 at most")

@@ -41,6 +41,10 @@ class TrainingSettings:
     one label together and others apart, pair by pair, and the head is fitted to what comes of it.
     num_train_epochs then go on from there. 0 leaves it out."""
 
+    pseudo_label_share: float = 0.5
+    """Share of the unlabelled reviews that is learned from: those whose label the first classifier
+    is surest of, as many of each label as its share of the training reviews."""
+
     learning_rate: float = 1e-3
     """Highest learning rate of adapter and head. When the loss jumps about, try a third."""
 
@@ -155,6 +159,8 @@ class TrainingSettings:
         ):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"training.{name}", value, "0 or more")
+        taught = self.pseudo_label_share
+        require(0 < taught <= 1, "training.pseudo_label_share", taught, "above 0, and 1 at most")
         share = self.weight_averaging
         require(0 <= share <= 1, "training.weight_averaging", share, "from 0 to 1")
         is_long = self.crop_length == 0 or self.crop_length >= SHORTEST_CROP

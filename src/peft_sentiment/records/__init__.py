@@ -30,6 +30,8 @@ class DataRecord:
         near_duplicates: as in `reviews.Splits`; dropped if the settings say so.
         is_small: as in `reviews.Splits`.
         rows_skipped: rows of the files that were left out because they can't be used.
+        unlabelled: reviews without a label that a first classifier has read.
+        pseudo_labelled: those of them that the adapter has learned from.
     """
 
     name: str
@@ -46,6 +48,8 @@ class DataRecord:
     near_duplicates: int = 0
     is_small: bool = False
     rows_skipped: int = 0
+    unlabelled: int = 0
+    pseudo_labelled: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a run shows in the terminal: words made from its records."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -125,6 +126,16 @@ def show_parameters(console: Console, counts: ParameterCounts) -> None:
         f"Trainable {as_count(counts.trainable)} of {as_count(counts.total)} weights "
         f"({counts.trainable_percent:.3g} %): adapter {as_count(counts.adapter)}, "
         f"head {as_count(counts.head)}",
+    )
+
+
+def show_pseudo_labels(console: Console, read: int, labels: Sequence[str]) -> None:
+    """Show how many unlabelled reviews were read, and how many have got which label."""
+    counts = ", ".join(f"{name} {as_count(count)}" for name, count in Counter(labels).items())
+    say(
+        console,
+        f"Self-training: of {as_count(read)} reviews without labels, {as_count(len(labels))} are "
+        f"learned from with the label that the classifier above is surest of ({counts})",
     )
 
 

@@ -120,10 +120,14 @@ def build_page(run: StoredRun) -> Page:
 
 def describe_work(results: Results) -> str:
     """Return one sentence on what was done."""
-    counts, training = results.parameters, results.training
+    counts, training, data = results.parameters, results.training, results.data
+    taught = (
+        f" and {as_count(data.pseudo_labelled)} of {as_count(data.unlabelled)} reviews without "
+        "labels, labelled by a first classifier,"
+    )
     return (
         f"The pre-trained encoder {results.settings['model']['model_name_or_path']} was fine-tuned "
-        f"on {as_count(results.data.train)} reviews of {results.data.name} in "
+        f"on {as_count(data.train)} reviews of {data.name}{taught if data.unlabelled else ''} in "
         f"{as_duration(training.seconds)}; {as_count(counts.trainable)} of its "
         f"{as_count(counts.total)} weights were trained ({counts.trainable_percent:.2g} %)."
     )
