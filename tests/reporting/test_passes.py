@@ -21,3 +21,11 @@ def test_chosen_passes_are_named_as_chosen_and_set_ones_are_not() -> None:
         TrainingSettings(num_train_epochs=0, reviews_to_pass=3000), 1000
     )
     assert show(TrainingSettings(num_train_epochs=1.5), 1000).strip().endswith("1,000 reviews")
+
+
+def test_few_labels_are_told_what_there_is_for_them() -> None:
+    assert "--preset few-labels" in show(TrainingSettings(), 300)
+    assert "--preset few-labels" not in show(TrainingSettings(), 301)
+    shown = show(TrainingSettings(contrastive_epochs=40, num_train_epochs=3), 100)
+    assert "40 over pairs of them, then 3 over 100 reviews" in shown
+    assert "--preset" not in shown

@@ -24,6 +24,9 @@ from peft_sentiment.reporting.terminal import clean, say, say_line
 
 PARTS = 4
 
+FEW_LABELS = 300
+"""Training reviews up to which other settings than the usual ones are worth a try."""
+
 DemoRow = tuple[str, str, float, str, float]
 """Review, label and confidence of the PEFT model, label and confidence of the base model."""
 
@@ -93,10 +96,16 @@ def show_scores(console: Console, title: str, scores: Scores) -> None:
 
 
 def show_passes(console: Console, settings: TrainingSettings, reviews: int) -> None:
-    """Show what the number of training reviews has decided: the passes over them."""
-    passes = settings.choose_epochs(reviews)
+    """Show what the number of training reviews has decided: the passes over them.
+
+    Where they are few, say what may serve better.
+    """
+    passes, pairs = settings.choose_epochs(reviews), settings.contrastive_epochs
     origin = "" if settings.num_train_epochs else ", chosen by their number"
-    say(console, f"Passes   {passes:g} over {as_count(reviews)} reviews{origin}")
+    before = f"{pairs:g} over pairs of them, then " if pairs else ""
+    say(console, f"Passes   {before}{passes:g} over {as_count(reviews)} reviews{origin}")
+    if reviews <= FEW_LABELS and not pairs:
+        say(console, "For so few labels there is --preset few-labels, and --unlabelled FILE")
 
 
 def show_processes(
