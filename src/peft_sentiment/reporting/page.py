@@ -1,6 +1,6 @@
 """What a report says, as words and pictures in order; page and Markdown are two forms of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,7 @@ class Page:
     accuracies: Chart
     scores: Grid
     pairs: Grid | None
+    other_pairs: Grid | None
     findings: tuple[str, ...]
     confusions: tuple[Confusion, ...]
     curves: tuple[Chart, ...]
@@ -100,7 +101,8 @@ def build_page(run: StoredRun) -> Page:
         facts=tuple(list_facts(results)),
         accuracies=pictures.draw_accuracies(run),
         scores=build_score_grid(results.models),
-        pairs=build_pair_grid(results.comparisons, level),
+        pairs=build_pair_grid([p for p in results.comparisons if has_peft(p)], level),
+        other_pairs=build_pair_grid([p for p in results.comparisons if not has_peft(p)], level),
         findings=tuple(describe_pairs(results.comparisons, level)),
         confusions=tuple(build_confusions(results)),
         curves=tuple(chart for chart in curves if chart),
@@ -171,8 +173,13 @@ def build_score_grid(models: Mapping[str, Scores]) -> Grid:
     return Grid(columns, rows, marked=list(models).index("peft"))
 
 
-def build_pair_grid(pairs: tuple[PairComparison, ...], level: float) -> Grid | None:
-    """Return every pair with its difference and test."""
+def has_peft(pair: PairComparison) -> bool:
+    """Tell whether a pair is one of the tuned model and another."""
+    return "peft" in (pair.first, pair.second)
+
+
+def build_pair_grid(pairs: Sequence[PairComparison], level: float) -> Grid | None:
+    """Return pairs with their differences and tests."""
     if not pairs:
         return None
     columns = ("Pair", "Points", "Interval", "Fixed", "Broken", "p, corrected", "Shown?")
