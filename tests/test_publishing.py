@@ -14,7 +14,7 @@ from tiny_runs import TinyRun, leave_sums_out
 from peft_sentiment.cli import main
 from peft_sentiment.errors import AdapterError, HubError
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.model.metadata import load_metadata
+from peft_sentiment.model.metadata import COMPANION_FILES, load_metadata
 from peft_sentiment.publishing import Parcel, pack_adapter
 from peft_sentiment.records import load_results
 
@@ -79,6 +79,14 @@ def test_an_adapter_with_a_card_can_still_be_replaced(tiny_run: TinyRun) -> None
 def test_fingerprints_of_the_reviews_go_only_if_they_are_asked_for(tiny_run: TinyRun) -> None:
     assert sorted(pack(tiny_run).files) == SENT
     assert "seen_reviews.safetensors" in pack(tiny_run, with_fingerprints=True).files
+
+
+def test_a_companion_goes_with_its_adapter(tiny_run: TinyRun) -> None:
+    """Without it the adapter would say something else, with a calibration that is not its own."""
+    leave_sums_out(tiny_run.adapter)
+    for name in COMPANION_FILES:
+        (tiny_run.adapter / name).write_text("{}")
+    assert {*COMPANION_FILES} <= set(pack(tiny_run).files)
 
 
 def test_whatever_else_lies_in_the_folder_stays_there(tiny_run: TinyRun) -> None:

@@ -24,6 +24,7 @@ from peft_sentiment.model.base_folder import TOKENIZER_FILES_READ
 from peft_sentiment.model.metadata import (
     ADAPTER_FILES,
     CARD_FILE,
+    COMPANION_FILES,
     METADATA_FILE,
     SEEN_FILE,
     is_summed,
@@ -44,7 +45,7 @@ class Parcel:
 
 
 def pack_adapter(folder: Path, repo_id: str, with_fingerprints: bool) -> Parcel:
-    """Collect what goes: adapter, tokenizer, metadata and card, and no path of this machine.
+    """Collect what goes: adapter, companion, tokenizer, metadata, card; no path of this machine.
 
     Fingerprints of the training reviews let whoever has a review find out whether it was among
     them, so they stay here unless they are asked for. Anything else in the folder stays too.
@@ -64,7 +65,7 @@ def pack_adapter(folder: Path, repo_id: str, with_fingerprints: bool) -> Parcel:
     if not (folder / CARD_FILE).is_file():
         require_writable_folder(folder, "DIR")
         write_model_card(folder, None)
-    wanted = [*ADAPTER_FILES, *TOKENIZER_FILES_READ, CARD_FILE]
+    wanted = [*ADAPTER_FILES, *COMPANION_FILES, *TOKENIZER_FILES_READ, CARD_FILE]
     wanted += [SEEN_FILE] if with_fingerprints else []
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in wanted)]
