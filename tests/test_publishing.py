@@ -46,6 +46,13 @@ def test_a_run_leaves_a_card_that_the_hub_can_read(finished_tiny_run: TinyRun) -
         assert f"## {heading}\n" in card.content
 
 
+def test_a_training_alone_leaves_a_card_without_scores(tiny_run: TinyRun) -> None:
+    assert main(["train", *tiny_run.arguments[1:], "--num-train-epochs", "0.1"]) == 0
+    card = ModelCard.load(tiny_run.adapter / "README.md")
+    assert card.data.model_name
+    assert card.data.eval_results is None
+
+
 def test_a_base_or_data_file_on_this_machine_is_named_without_its_folder(
     finished_tiny_run: TinyRun,
 ) -> None:

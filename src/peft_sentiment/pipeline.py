@@ -158,6 +158,7 @@ def run_training(settings: Settings, console: Console, resume: bool = False) -> 
             if not get_processes().is_main:
                 return
             store_training(settings, foundation, training)
+            write_model_card(Path(settings.output.adapter_dir), None)
         remove_unfinished(settings)
     console.print(f"Adapter: {settings.output.adapter_dir}", markup=False, highlight=False)
 
