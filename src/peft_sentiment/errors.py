@@ -123,6 +123,26 @@ class InterruptionError(PeftSentimentError):
         self.exit_code = exit_code
 
 
+def build_missing_error(need: str, library: str, extra: str, otherwise: str = "") -> SettingsError:
+    """Return the error of an optional library that is needed and not installed.
+
+    Args:
+        need: what needs it, such as "The page needs".
+        library: its name.
+        extra: of this package, that brings it.
+        otherwise: what else may be done, as the end of the sentence.
+    """
+    return SettingsError(
+        f"{need} {library}, which is not installed. "
+        f"Install it with: {name_install(extra)}{otherwise}."
+    )
+
+
+def name_install(extra: str) -> str:
+    """Return the command that installs an extra of this package."""
+    return f"pip install 'peft-sentiment[{extra}]'"
+
+
 def suggest(name: str, known: list[str]) -> str:
     """Return a sentence that names what was probably meant, or else all there is."""
     nearest = difflib.get_close_matches(name, known, n=1)

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,9 +86,7 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
-    get_processes().agree(lambda: require_outputs(settings))
-    with outputs_locked(settings), open_trackers(settings) as trackers:
-        run = Run(settings, console, trackers)
+    with opened_run(settings, console) as run:
         foundation, results = run_parts(run, resume)
         if not get_processes().is_main:
             return results
@@ -95,6 +94,18 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
     with working_alone():
         show_outcome(run, foundation, results)
     return results
+
+
+@contextmanager
+def opened_run(settings: Settings, console: Console) -> Iterator[Run]:
+    """Check that a run can be stored, and have its folders and trackers for the block.
+
+    Raises:
+        OutputError, SettingsError: it can't be stored, or a tracker is missing.
+    """
+    get_processes().agree(lambda: require_outputs(settings))
+    with outputs_locked(settings), open_trackers(settings) as trackers:
+        yield Run(settings, console, trackers)
 
 
 def show_outcome(run: Run, foundation: Foundation, results: Results) -> None:
@@ -146,9 +157,7 @@ def run_training(settings: Settings, console: Console, resume: bool = False) -> 
     Raises:
         PeftSentimentError: any of its kinds; what an earlier run has stored is then unchanged.
     """
-    get_processes().agree(lambda: require_outputs(settings))
-    with outputs_locked(settings), open_trackers(settings) as trackers:
-        run = Run(settings, console, trackers)
+    with opened_run(settings, console) as run:
         foundation = load_foundation(settings, console, run.clock)
         foundation = study_unlabelled(foundation, settings, console)
         saver = open_checkpoints(settings, console, foundation, resume)

@@ -5,8 +5,8 @@ import sys
 from typing import Any
 
 from peft_sentiment.commands.flags import (
-    DEFAULT_ADAPTER,
     SCORING_SETTINGS,
+    add_adapters_argument,
     add_command,
     add_setting_flags,
     build_console,
@@ -20,13 +20,7 @@ PORT = 7860
 def add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
     """Add `demo`."""
     parser = add_command(commands, "demo", "try saved adapters", run_demo)
-    parser.add_argument(
-        "adapters",
-        nargs="*",
-        default=[DEFAULT_ADAPTER],
-        metavar="DIR|NAME=DIR",
-        help=f"saved adapters; the first is shown first (default: {DEFAULT_ADAPTER})",
-    )
+    add_adapters_argument(parser, "saved adapters; the first is shown first")
     parser.add_argument("--web", action="store_true", help="on a page; needs the extra [demo]")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address of the page (default: this machine's own)"

@@ -3,10 +3,9 @@
 import argparse
 from typing import Any
 
-from peft_sentiment.commands.flags import add_command, build_console
+from peft_sentiment.commands.flags import add_command, add_count_argument, build_console
 from peft_sentiment.commands.run import add_run_arguments, load_run_settings
 from peft_sentiment.config import METHODS
-from peft_sentiment.errors import SettingsError
 
 DEFAULT_TRIALS = 20
 DEFAULT_VALIDATIONS = 3
@@ -33,7 +32,7 @@ def add_methods(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
         metavar="FILE",
         help="TOML file of other named settings to compare, such as [small.adapter] and r = 4",
     )
-    _add_count(parser, "--seeds", DEFAULT_SEEDS, "trainings of each, with seeds counted up")
+    add_count_argument(parser, "--seeds", DEFAULT_SEEDS, "trainings of each, with seeds counted up")
     add_run_arguments(parser)
 
 
@@ -66,13 +65,13 @@ def add_search(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
         help="a setting to vary, such as training.learning_rate=1e-4..3e-3:log, "
         "adapter.r=4,8,16 or adapter.lora_dropout=0..0.3; may be given several times",
     )
-    _add_count(
+    add_count_argument(
         parser,
         "--trials",
         DEFAULT_TRIALS,
         "settings to try, those of an earlier search in this output folder among them",
     )
-    _add_count(
+    add_count_argument(
         parser,
         "--validations",
         DEFAULT_VALIDATIONS,
@@ -93,14 +92,3 @@ def run_search(parsed: argparse.Namespace) -> None:
         from peft_sentiment.experiments import search
 
         search.run_search(settings, ranges, parsed.trials, parsed.validations, build_console())
-
-
-def _add_count(parser: argparse.ArgumentParser, flag: str, default: int, text: str) -> None:
-    def parse(value: str) -> int:
-        if not value.isdecimal() or int(value) < 1:
-            raise SettingsError(f"{flag} is {value!r}, but must be a whole number from 1 up.")
-        return int(value)
-
-    parser.add_argument(
-        flag, type=parse, default=default, metavar="N", help=f"{text} (default: {default})"
-    )

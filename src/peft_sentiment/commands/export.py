@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from peft_sentiment.commands.flags import (
+    REVIEW_FILES,
     Parser,
     add_adapter_argument,
     add_command,
+    add_count_argument,
     add_setting_flags,
     build_console,
     list_settings,
@@ -38,16 +40,9 @@ def add_export(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
     parser.add_argument(
         "--reviews",
         metavar="FILE",
-        help="reviews to check on: CSV, TSV, JSONL or Parquet file, or .txt with one a line "
-        "(default: packaged ones)",
+        help=f"reviews to check on: {REVIEW_FILES} (default: packaged ones)",
     )
-    parser.add_argument(
-        "--check-size",
-        type=_parse_count,
-        default=CHECK_SIZE,
-        metavar="N",
-        help=f"reviews to check on, at most (default: {CHECK_SIZE})",
-    )
+    add_count_argument(parser, "--check-size", CHECK_SIZE, "reviews to check on, at most")
     _add_limits(parser)
     add_setting_flags(
         parser,
@@ -88,12 +83,6 @@ def run_export(parsed: argparse.Namespace) -> None:
     reviews = Path(parsed.reviews) if parsed.reviews else None
     options = ExportOptions(parsed.to, output, reviews, parsed.check_size, limits)
     export_saved_adapter(adapter, parsed.overrides, options, build_console())
-
-
-def _parse_count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise SettingsError(f"--check-size is {text!r}, but must be a whole number from 1 up.")
-    return int(text)
 
 
 def _parse_limit(flag: str) -> Callable[[str], float]:

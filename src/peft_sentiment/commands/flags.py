@@ -16,6 +16,8 @@ Overrides = dict[str, dict[str, Any]]
 """Section -> setting -> value, as given on the command line."""
 
 DEFAULT_ADAPTER = "saved_peft_model"
+DEFAULT_RUN = "peft_model_output"
+REVIEW_FILES = "CSV, TSV, JSONL or Parquet file, or .txt with one a line"
 SCORING_SETTINGS = ("device", "model_name_or_path", "model_revision", "per_device_eval_batch_size",
                     "bf16", "fp16", "deterministic", "calibrate", "use_companion", "min_precision",
                     "undecided_share")  # fmt: skip
@@ -57,6 +59,41 @@ def add_adapter_argument(parser: Parser) -> None:
         default=DEFAULT_ADAPTER,
         metavar="DIR",
         help=f"folder of the adapter (default: {DEFAULT_ADAPTER})",
+    )
+
+
+def add_adapters_argument(parser: Parser, text: str) -> None:
+    """Add the folders of any number of adapters, which may be named; `text` is the help."""
+    parser.add_argument(
+        "adapters",
+        nargs="*",
+        default=[DEFAULT_ADAPTER],
+        metavar="[NAME=]DIR",
+        help=f"{text} (default: {DEFAULT_ADAPTER})",
+    )
+
+
+def add_run_folder(parser: Parser) -> None:
+    """Add the output folder of a finished run, which may be left out."""
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default=DEFAULT_RUN,
+        metavar="RUN",
+        help=f"output folder of the run (default: {DEFAULT_RUN})",
+    )
+
+
+def add_count_argument(parser: Parser, flag: str, default: int, text: str) -> None:
+    """Add a whole number from 1 up; `text` is its help."""
+
+    def parse(value: str) -> int:
+        if not value.isdecimal() or int(value) < 1:
+            raise SettingsError(f"{flag} is {value!r}, but must be a whole number from 1 up.")
+        return int(value)
+
+    parser.add_argument(
+        flag, type=parse, default=default, metavar="N", help=f"{text} (default: {default})"
     )
 
 

@@ -4,19 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from peft_sentiment.commands.flags import add_command, build_console
+from peft_sentiment.commands.flags import add_command, add_run_folder, build_console
 
 
 def add_report(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
     """Add `report`."""
     parser = add_command(commands, "report", "make a finished run's report again", run_report)
-    parser.add_argument(
-        "run",
-        nargs="?",
-        default="peft_model_output",
-        metavar="RUN",
-        help="output folder (default: peft_model_output)",
-    )
+    add_run_folder(parser)
     parser.add_argument(
         "--markdown",
         action="store_true",

@@ -7,11 +7,14 @@ from typing import Any
 
 from peft_sentiment.commands.flags import (
     DEFAULT_ADAPTER,
+    DEFAULT_RUN,
+    REVIEW_FILES,
     SCORING_SETTINGS,
     TEST_DATA_SETTINGS,
     Parser,
     add_adapter_argument,
     add_command,
+    add_run_folder,
     add_setting_flags,
     build_console,
     list_settings,
@@ -34,9 +37,9 @@ def add_compare(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
     parser.add_argument(
         "runs",
         nargs="*",
-        default=["peft_model_output"],
+        default=[DEFAULT_RUN],
         metavar="RUN",
-        help="output folders; one shows its own comparison (default: peft_model_output)",
+        help=f"output folders; one shows its own comparison (default: {DEFAULT_RUN})",
     )
     add_setting_flags(parser, list_settings("confidence_level", "bootstrap_samples"))
 
@@ -46,7 +49,7 @@ def add_predict(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
     parser = add_command(commands, "predict", "label texts", run_prediction)
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="or a text a line on stdin")
     parser.add_argument("--adapter", default=DEFAULT_ADAPTER, metavar="DIR", help="saved adapter")
-    parser.add_argument("--file", help="CSV, TSV, JSONL or Parquet file, or .txt with one a line")
+    parser.add_argument("--file", help=REVIEW_FILES)
     parser.add_argument("--output", help="CSV, TSV, JSONL or Parquet file for the labels")
     add_engine_arguments(parser)
     parser.add_argument(
@@ -89,13 +92,7 @@ def add_engine_arguments(parser: Parser) -> None:
 def add_errors(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
     """Add `errors`."""
     parser = add_command(commands, "errors", "where the model of a finished run errs", run_errors)
-    parser.add_argument(
-        "run",
-        nargs="?",
-        default="peft_model_output",
-        metavar="RUN",
-        help="output folder of the run (default: peft_model_output)",
-    )
+    add_run_folder(parser)
 
 
 def add_verify(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
@@ -106,8 +103,7 @@ def add_verify(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
     add_adapter_argument(parser)
     parser.add_argument(
         "--file",
-        help="reviews to compare on: CSV, TSV, JSONL or Parquet file, or .txt with one a line "
-        "(default: some of the packaged ones)",
+        help=f"reviews to compare on: {REVIEW_FILES} (default: some of the packaged ones)",
     )
     names = ("text_column", "skip_bad_rows", "model_name_or_path", "model_revision")
     add_setting_flags(parser, list_settings(*names))

@@ -7,26 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from peft_sentiment.commands.flags import (
-    DEFAULT_ADAPTER,
     SCORING_SETTINGS,
+    add_adapters_argument,
     add_command,
     add_setting_flags,
     list_settings,
 )
 from peft_sentiment.config import SERVICE_SECTION, ServiceSettings, read_setting_fields
-from peft_sentiment.errors import SettingsError
+from peft_sentiment.errors import SettingsError, build_missing_error
 
 
 def add_serve(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
     """Add `serve`."""
     parser = add_command(commands, "serve", "answer over HTTP with saved adapters", run_service)
-    parser.add_argument(
-        "adapters",
-        nargs="*",
-        default=[DEFAULT_ADAPTER],
-        metavar="[NAME=]DIR",
-        help="folders of adapters on one encoder, each under the name given or that of its folder; "
-        f"the first one answers requests that name none (default: {DEFAULT_ADAPTER})",
+    add_adapters_argument(
+        parser,
+        "folders of adapters on one encoder, each under the name given or that of its folder; "
+        "the first one answers requests that name none",
     )
     add_setting_flags(parser, read_setting_fields(SERVICE_SECTION, ServiceSettings))
     add_setting_flags(parser, list_settings(*SCORING_SETTINGS))
@@ -42,10 +39,7 @@ def run_service(parsed: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in ("fastapi", "uvicorn", "prometheus_client"):
             raise
-        raise SettingsError(
-            f"The service needs {error.name}, which is not installed. "
-            "Install it with: pip install 'peft-sentiment[serve]'."
-        ) from error
+        raise build_missing_error("The service needs", str(error.name), "serve") from error
     serve(adapters, settings, overrides)
     end_at_once()
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from peft_sentiment.config import Truncation
 from peft_sentiment.data.spans import SpannedTokens, tokenize_with_words
-from peft_sentiment.errors import SettingsError
+from peft_sentiment.errors import build_missing_error
 from peft_sentiment.evaluation.prediction import evaluation_mode
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.explanation import Explanation, WordScore
@@ -90,10 +90,7 @@ def load_attribution() -> Any:  # noqa: ANN401 - a class of an optional library
     try:
         from captum.attr import LayerIntegratedGradients
     except ImportError as error:
-        raise SettingsError(
-            "Explanations need Captum, which is not installed. "
-            "Install it with: pip install 'peft-sentiment[explain]'."
-        ) from error
+        raise build_missing_error("Explanations need", "Captum", "explain") from error
     return LayerIntegratedGradients
 
 

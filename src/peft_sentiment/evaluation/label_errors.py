@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.errors import DataError, build_missing_error
 
 FOLDS = 5
 WORDS_AND_SIGNS = r"\w+|[^\w\s]"
@@ -55,10 +55,7 @@ def find_label_errors(texts: Sequence[str], labels: Sequence[str], seed: int) ->
     try:
         from cleanlab.filter import find_label_issues
     except ImportError as error:
-        raise SettingsError(
-            "Probable label errors are found by cleanlab, which is not installed. Install it with: "
-            "pip install 'peft-sentiment[labels]'"
-        ) from error
+        raise build_missing_error("Finding label errors needs", "cleanlab", "labels") from error
     names, targets = np.unique(np.array(labels), return_inverse=True)
     probabilities = predict_held_out(texts, targets, names, seed)
     order = find_label_issues(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from peft_sentiment.config import Truncation
 from peft_sentiment.data.batching import TokenizedReviews, tokenize_reviews
-from peft_sentiment.errors import ExportError, SettingsError
+from peft_sentiment.errors import ExportError, SettingsError, build_missing_error
 from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.inference.arguments import require_texts
@@ -186,10 +186,7 @@ def require_onnxruntime() -> Any:  # noqa: ANN401 - the module
     try:
         import onnxruntime
     except ImportError as error:
-        raise SettingsError(
-            "ONNX models need ONNX Runtime, which is not installed. "
-            "Install it with: pip install 'peft-sentiment[onnx]'"
-        ) from error
+        raise build_missing_error("ONNX models need", "ONNX Runtime", "onnx") from error
     onnxruntime.disable_telemetry_events()
     return onnxruntime
 

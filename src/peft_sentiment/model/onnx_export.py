@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from peft_sentiment.errors import ExportError, SettingsError
+from peft_sentiment.errors import ExportError, build_missing_error
 from peft_sentiment.model.onnx_graph import (
     EXACT,
     FLOAT,
@@ -54,10 +54,7 @@ def require_exporting() -> None:
     """
     for module in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(module) is None:
-            raise SettingsError(
-                f"Exporting to ONNX needs {module}, which is not installed. "
-                "Install it with: pip install 'peft-sentiment[onnx]'."
-            )
+            raise build_missing_error("Exporting to ONNX needs", module, "onnx")
 
 
 def write_onnx(model: PreTrainedModel, path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from peft_sentiment.config import ModelSettings
-from peft_sentiment.errors import SettingsError
+from peft_sentiment.errors import SettingsError, build_missing_error
 from peft_sentiment.model.architectures import ARCHITECTURES
 from peft_sentiment.model.precision import pick_device
 
@@ -29,9 +29,8 @@ def build_loading_options(settings: ModelSettings, model_type: str) -> dict[str,
             "--max-tokens-per-batch or --max-length."
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise SettingsError(
-            f"model.quantization is {settings.quantization!r}, but bitsandbytes is not installed. "
-            "Install it with: pip install 'peft-sentiment[quantization]'."
+        raise build_missing_error(
+            f"model.quantization = {settings.quantization} needs", "bitsandbytes", "quantization"
         )
     known = ARCHITECTURES.get(model_type)
     # Half of a head in few bits could not be trained: DistilBERT's has two modules.

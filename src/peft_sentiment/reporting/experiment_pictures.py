@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from peft_sentiment.errors import SettingsError
+from peft_sentiment.errors import build_missing_error
 from peft_sentiment.evaluation.method_comparison import MethodRecord, MethodsRecord
 from peft_sentiment.files import replacing_file
 from peft_sentiment.training.trials import SearchRecord, TrialRecord
@@ -42,10 +42,7 @@ def require_matplotlib() -> None:
         SettingsError: it is not; the message names the extra.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise SettingsError(
-            "Pictures need Matplotlib, which is not installed. "
-            "Install it with: pip install 'peft-sentiment[search]'."
-        )
+        raise build_missing_error("Pictures need", "Matplotlib", "search")
 
 
 def save_search_picture(record: SearchRecord, stem: Path) -> list[Path]:

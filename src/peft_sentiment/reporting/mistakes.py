@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from peft_sentiment.errors import name_install
 from peft_sentiment.records.mistakes import ErrorAnalysis, GroupScore, LabelDoubts, Mistake
 from peft_sentiment.reporting.numbers import as_count, as_percent, as_points
 from peft_sentiment.reporting.terminal import build_table, clean, say
@@ -65,10 +66,7 @@ def _show_mistakes(console: Console, title: str, mistakes: Sequence[Mistake]) ->
 
 def _show_doubts(console: Console, doubts: LabelDoubts | None) -> None:
     if doubts is None:
-        say(
-            console,
-            "Probable label errors need cleanlab: pip install 'peft-sentiment[labels]'.",
-        )
+        say(console, f"Probable label errors need cleanlab: {name_install('labels')}.")
         return
     low, high = doubts.accuracy_interval
     _show_mistakes(console, "Labels that are probably wrong", doubts.examples)

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from peft_sentiment.errors import ClusterError, OutputError, SettingsError
+from peft_sentiment.errors import ClusterError, OutputError, SettingsError, build_missing_error
 from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.inference.loading import load_labeller
@@ -207,10 +207,7 @@ def import_ray() -> Any:  # noqa: ANN401 - Ray is optional
         import ray
         import ray.data
     except ImportError as error:
-        raise SettingsError(
-            "--engine ray needs Ray, which is not installed. "
-            "Install it with: pip install 'peft-sentiment[ray]'."
-        ) from error
+        raise build_missing_error("--engine ray needs", "Ray", "ray") from error
     return ray
 
 

@@ -66,17 +66,29 @@ def build_refusal_response(refusal: Refusal, scope: Scope) -> JSONResponse:
     return JSONResponse(body, status_code=refusal.status, headers=refusal.headers)
 
 
-class Observer:
-    """Bounds the time of each request, and tells log and metrics how it ended."""
+class Layer:
+    """A layer around the service, which answers HTTP requests and lets anything else through."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
+        """Answer a request, or pass on what is none."""
+        if scope["type"] == "http":
+            await self.answer(scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        raise NotImplementedError
+
+
+class Observer(Layer):
+    """Bounds the time of each request, and tells log and metrics how it ended."""
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
         facts: Facts = {}
         request_id = uuid.uuid4().hex
         scope[FACTS], scope[REQUEST_ID] = facts, request_id
@@ -134,17 +146,11 @@ class Observer:
         )
 
 
-class Guard:
+class Guard(Layer):
     """Lets in requests that have a key, and whose body is neither too large nor too slow."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._service = app, service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read a request's body and pass it on, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         headers = Headers(scope=scope)
         try:
             refusal = self._judge(scope["path"], headers)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from peft_sentiment.data.checks import clean_text
 from peft_sentiment.data.sources import iterate_text_rows
-from peft_sentiment.errors import PeftSentimentError, SettingsError
+from peft_sentiment.errors import PeftSentimentError, SettingsError, build_missing_error
 from peft_sentiment.reporting.highlights import HighlightedReview, Piece, highlight
 from peft_sentiment.reporting.terminal import say
 from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Opinion, Showcase
@@ -126,9 +126,8 @@ def import_gradio() -> Any:  # noqa: ANN401 - a module
     try:
         import gradio
     except ImportError as error:
-        raise SettingsError(
-            "The page needs Gradio, which is not installed. Install it with: "
-            "pip install 'peft-sentiment[demo]', or leave out --web."
+        raise build_missing_error(
+            "The page needs", "Gradio", "demo", ", or leave out --web"
         ) from error
     return gradio
 

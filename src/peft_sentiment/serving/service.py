@@ -9,7 +9,7 @@ import numpy as np
 
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.data.batching import TokenizedReviews
-from peft_sentiment.errors import PeftSentimentError, SettingsError
+from peft_sentiment.errors import PeftSentimentError, SettingsError, name_install
 from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.model.streams import count_streams
 from peft_sentiment.records import Predictions
@@ -156,9 +156,7 @@ class Service:
                 message = f"Text {place} holds half a character (a lone surrogate), which is none."
                 raise Refusal(422, "malformed_request", message)
         if is_explained and importlib.util.find_spec("captum") is None:
-            message = (
-                "Explanations need Captum on the server: pip install 'peft-sentiment[explain]'."
-            )
+            message = f"Explanations need Captum on the server: {name_install('explain')}."
             raise Refusal(501, "no_explanations", message)
 
     async def _label(

@@ -25,6 +25,7 @@ from peft_sentiment.errors import (
     ModelError,
     OutputError,
     SettingsError,
+    build_missing_error,
 )
 from peft_sentiment.records import ValidationRecord
 from peft_sentiment.training.search_ranges import FLAG, SearchRange, build_tables
@@ -79,10 +80,7 @@ def require_optuna() -> None:
         SettingsError: it is not; the message names the extra.
     """
     if importlib.util.find_spec("optuna") is None:
-        raise SettingsError(
-            "A search needs Optuna, which is not installed. "
-            "Install it with: pip install 'peft-sentiment[search]'."
-        )
+        raise build_missing_error("A search needs", "Optuna", "search")
 
 
 @contextlib.contextmanager
