@@ -9,6 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+import accelerate.state  # noqa: F401 - once, before they are forked
 import torch
 
 from peft_sentiment.processes import joined_processes
@@ -24,16 +25,19 @@ def find_free_port() -> int:
         return port
 
 
-def run_together(work: Callable[[], Any], count: int = 2, is_joined: bool = True) -> list[Any]:
+def run_together(
+    work: Callable[[], Any], count: int = 2, is_joined: bool = True, port: int | None = None
+) -> list[Any]:
     """Return what the work returns in each of several processes of one thread.
 
     Args:
         work: what each does.
         count: of processes.
         is_joined: whether they are joined before it, or join by themselves.
+        port: of a store that others keep; without it, the first process opens one.
     """
     context = multiprocessing.get_context("fork")
-    port = find_free_port()
+    port = find_free_port() if port is None else port
     pairs = [context.Pipe(duplex=False) for _ in range(count)]
     children = [
         context.Process(target=_work_as, args=(rank, count, port, work, is_joined, pairs[rank][1]))

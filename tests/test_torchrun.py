@@ -1,10 +1,12 @@
 """A command under torchrun: a process that dies ends the others, or all go on from a checkpoint."""
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 from several_processes import run_together
 from tiny_reviews import write_reviews_csv
 from tiny_runs import TinyRun
+from torch.distributed import TCPStore
 
 from peft_sentiment.cli import main
+from peft_sentiment.processes import joined_processes
 from peft_sentiment.records.reviews import Reviews
 
 PROGRAM = Path(__file__).with_name("dying_process.py")
@@ -57,11 +61,32 @@ def test_a_killed_process_comes_back_and_the_run_ends_as_if_nothing_had_happened
     whole: TinyRun, tmp_path: Path
 ) -> None:
     run = dataclasses.replace(whole, home=tmp_path)
-    done = run_under_torchrun(run, restarts=5)  # a new start may fail to connect
+    done = run_under_torchrun(run, restarts=1)
     assert done.returncode == 0, done.stderr
     assert "Going on after step 5 of 8" in done.stdout
     assert (run.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
     assert read_steps(run) == read_steps(whole)
+
+
+def test_processes_started_anew_do_not_call_those_that_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    # Which of two calls the other follows from their ports, so each is late some times.
+    for start, late in enumerate([None, 0, 1, 0, 1, 0, 1]):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(start))
+        meet = functools.partial(meet_late, late)
+        assert run_together(meet, is_joined=False, port=kept.port) == [2, 2]
+
+
+def meet_late(late: int | None) -> int:
+    """Return how many processes meet, one of which may come after the other."""
+    if os.environ["RANK"] == str(late):
+        time.sleep(0.3)
+    with joined_processes("cpu") as processes:
+        return processes.count
 
 
 def test_a_killed_process_ends_the_others_and_one_process_can_go_on(

@@ -14,12 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from peft_sentiment.errors import (
-    InterruptionError,
-    PeftSentimentError,
-    ProcessError,
-    SettingsError,
-)
+from peft_sentiment.errors import InterruptionError, PeftSentimentError, ProcessError, SettingsError
 
 if typing.TYPE_CHECKING:
     import torch
@@ -210,9 +205,32 @@ def _join(device: str) -> Processes:
     AcceleratorState._reset_state(reset_partial_state=True)  # of a training alone, before
     is_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     with _losses_told():
-        state = PartialState(cpu=is_cpu)
-    local = count_launched("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+        state = PartialState(cpu=is_cpu, **_open_own_store())
+    local = _count_local()
     return Processes(state.process_index, state.num_processes, local, str(state.device))
+
+
+def _count_local() -> int:
+    return count_launched("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+
+
+def _open_own_store() -> dict[str, Any]:
+    """Return by what processes that have been started anew find each other; empty for others.
+
+    torchrun keeps one store over all its starts, and in it the addresses of processes that are
+    gone. A process that is first would call one of these and be refused, so each start has a part
+    of the store to itself. Its number is the same for all processes of one machine only.
+    """
+    is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    count = count_launched("WORLD_SIZE")
+    if not (is_kept and is_restarted() and _count_local() == count):
+        return {}
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    start = f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}"
+    rank = int(os.environ["RANK"])
+    return {"store": PrefixStore(start, store), "rank": rank, "world_size": count}
 
 
 def _leave() -> None:
