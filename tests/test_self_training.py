@@ -59,7 +59,8 @@ def test_a_run_learns_from_the_surest_and_says_so(
     assert results["training"]["reviews"] == 85
     assert "55 of 110 reviews without labels" in (run.output / "report.html").read_text()
     # The pairs are the teacher's; the adapter that is kept has no first stage.
-    kinds = {json.loads(line)["kind"] for line in (run.output / "steps.jsonl").open()}
+    lines = (run.output / "steps.jsonl").read_text().splitlines()
+    kinds = {json.loads(line)["kind"] for line in lines}
     assert kinds == {"StepRecord", "ValidationRecord"}
 
 
