@@ -9,14 +9,13 @@ from rich.console import Console
 from peft_sentiment.config import Settings
 from peft_sentiment.data.bad_rows import SKIPPED_FILE
 from peft_sentiment.data.batching import LabelledTokens
-from peft_sentiment.data.sources import load_reviews
-from peft_sentiment.data.split import split_reviews
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.environment import describe_environment
 from peft_sentiment.records import DataRecord, Environment
 from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.console import show_foundation
 from peft_sentiment.reporting.skipped import show_skipped
+from peft_sentiment.streamed import hold_reviews, read_data
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,14 @@ def load_foundation(settings: Settings, console: Console, clock: Callable[[], fl
         clock: gives the time in seconds.
     """
     start = clock()
-    splits = split_reviews(load_reviews(settings.data), settings.data, settings.training.seed)
+    reading = read_data(settings, console)
+    splits = reading.splits
     classifier = SentimentClassifier.from_settings(settings)
     classifier.build_base(splits.label_names)
-    classifier.prepare_companion(splits.train, splits.validation)
-    parts = [splits.train, splits.validation, splits.test]
-    train, validation, test = map(classifier.tokenize, parts)
+    held = hold_reviews(splits, settings.training.seed)
+    classifier.prepare_companion(held.train, splits.validation)
+    train = reading.tokenize_train(classifier)
+    validation, test = map(classifier.tokenize, [splits.validation, splits.test])
     cut = sum(int(part.reviews.is_cut.sum()) for part in (train, validation, test))
     data = describe_data(splits, settings, cut)
     environment = describe_environment(classifier.precision_)
@@ -80,7 +81,7 @@ def describe_data(splits: Splits, settings: Settings, cut: int) -> DataRecord:
         test=len(splits.test),
         duplicates_removed=splits.duplicates_removed,
         label_names=splits.label_names,
-        label_counts={name: list(splits.train.labels).count(name) for name in splits.label_names},
+        label_counts={name: splits.train.labels.count(name) for name in splits.label_names},
         max_length=settings.data.max_length,
         truncation=settings.data.truncation,
         cut=cut,

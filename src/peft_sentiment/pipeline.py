@@ -43,10 +43,12 @@ from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.reporting.progress import TrainingProgress
 from peft_sentiment.reporting.run_files import REPORT_FILE
 from peft_sentiment.reporting.titles import name_model
+from peft_sentiment.reporting.unfinished import show_note
 from peft_sentiment.self_training import study_unlabelled
 from peft_sentiment.serving.demo import ask_for_reviews, show_samples
 from peft_sentiment.serving.showcase import Showcase
 from peft_sentiment.storing import Training, require_outputs, store_run, store_training
+from peft_sentiment.streamed import hold_sample
 from peft_sentiment.training.fit import Event, summarize_training
 from peft_sentiment.training.saving import CheckpointSaver
 from peft_sentiment.training.trackers import Trackers, open_trackers
@@ -203,7 +205,12 @@ def show_model(run: Run, foundation: Foundation, name: str, predictions: Predict
 def score_baselines(run: Run, foundation: Foundation) -> dict[str, Predictions]:
     """Measure the baselines that the settings name on the test reviews, and show how well."""
     names, found = run.settings.evaluation.chosen_baselines, {}
-    computed = predict_baselines(names, foundation.classifier, foundation.splits, foundation.train)
+    seed = run.settings.training.seed
+    splits, train = hold_sample(foundation.splits, foundation.train, seed)
+    if names and len(train) < len(foundation.train):
+        some = f"{len(train):,} of {len(foundation.train):,} training reviews"
+        show_note(run.console, f"Baselines learn from {some}, drawn by chance.")
+    computed = predict_baselines(names, foundation.classifier, splits, train)
     with run.console.status("Measuring the baselines"):
         for name, predictions in computed:
             found[name] = predictions

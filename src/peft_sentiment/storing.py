@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import tomli_w
 
 from peft_sentiment.config import Settings
@@ -22,6 +23,7 @@ from peft_sentiment.records import (
     render_json,
 )
 from peft_sentiment.reporting.run_files import REPORT_FILE, SETTINGS_FILE, STEPS_FILE
+from peft_sentiment.streamed import hold_reviews
 from peft_sentiment.training.checkpoints import render_events
 from peft_sentiment.training.fit import Event
 from peft_sentiment.unfinished import make_paths_absolute
@@ -80,9 +82,8 @@ def store_run(
     for name, of_model in predictions.items():
         path = folder / PREDICTIONS_FOLDER / f"{name}.parquet"
         save_predictions(path, foundation.splits.test, of_model)
-    store_insight(
-        folder, foundation.splits, predictions, foundation.classifier, settings.evaluation
-    )
+    held = hold_reviews(foundation.splits, settings.training.seed)
+    store_insight(folder, held, predictions, foundation.classifier, settings.evaluation)
     write_text(folder / RESULTS_FILE, render_json(results))
 
 
@@ -92,10 +93,9 @@ def store_training(settings: Settings, foundation: Foundation, training: Trainin
     Earlier results and their report go as soon as the adapter that they speak of has been replaced.
     """
     folder = Path(settings.output.output_dir)
-    seen = [*foundation.lessons.reviews.texts, *foundation.splits.validation.texts]
-    foundation.classifier.save(
-        settings.output.adapter_dir, make_paths_absolute(settings), fingerprint_texts(seen)
-    )
+    parts = (foundation.lessons.reviews, foundation.splits.validation)
+    seen = np.concatenate([fingerprint_texts(part.texts) for part in parts])
+    foundation.classifier.save(settings.output.adapter_dir, make_paths_absolute(settings), seen)
     for name in (RESULTS_FILE, REPORT_FILE, SKIPPED_FILE):
         (folder / name).unlink(missing_ok=True)
     if foundation.splits.skipped:

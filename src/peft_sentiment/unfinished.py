@@ -128,9 +128,7 @@ def fingerprint_tokens(parts: Sequence[LabelledTokens]) -> str:
         digest.update(part.targets.astype("<i8").tobytes())
         if part.weights is not None:
             digest.update(part.weights.astype("<f4").tobytes())
-        digest.update(part.reviews.lengths.astype("<i4").tobytes())
-        for ids in part.reviews.token_ids:
-            digest.update(ids.astype("<i4").tobytes())
+        digest.update(part.reviews.sha256.encode())
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from peft_sentiment.config.requirements import require, require_size
+from peft_sentiment.errors import SettingsError
 
 PACKAGED_IMDB = "packaged/imdb"
 PACKAGED_ROTTEN_TOMATOES = "packaged/rotten_tomatoes"
@@ -37,6 +38,20 @@ class DataSettings:
     train_file_weights: tuple[float, ...] | None = None
     """How much a review of each train_file counts in training, such as 1,0.5: a review of weight
     0.5 moves the weights of the model half as much. Scores count every review the same."""
+
+    streaming: bool = False
+    """For more reviews than fit in memory: texts and token ids stay in files on disk, and memory
+    grows by some 50 bytes a row. train_file may then be a folder of Parquet files or a glob, and a
+    data set on the hub is read without a copy of its own. See docs/scale.md."""
+
+    shuffle_buffer_size: int | Literal["full"] = "full"
+    """With streaming: rows among which each next training review is drawn, as in the shuffle of
+    datasets; full draws among all. A number reads the disk nearly in order, which a slow disk may
+    need, and mixes less: rows that are sorted by label come that way."""
+
+    token_cache_dir: str | None = None
+    """With streaming: folder for the files of texts and token ids, which later runs on the same
+    data use again. By default in the user's cache."""
 
     validation_file: str | None = None
     """File of the validation reviews, in the form of train_file."""
@@ -114,6 +129,7 @@ class DataSettings:
         require_size("data.validation_size", self.validation_size, 0)
         require_size("data.test_size", self.test_size, 1)
         require_size("data.unlabelled_size", self.unlabelled_size, 1)
+        self._require_streamable()
         similarity = self.near_duplicate_similarity
         name = "data.near_duplicate_similarity"
         require(0 < similarity <= 1, name, similarity, "above 0, and 1 at most")
@@ -121,6 +137,30 @@ class DataSettings:
         if self.label_names is not None:
             unique = len(set(self.label_names)) == len(self.label_names) >= 2
             require(unique, "data.label_names", list(self.label_names), "two or more unlike names")
+
+    def _require_streamable(self) -> None:
+        size, name = self.shuffle_buffer_size, "data.shuffle_buffer_size"
+        is_size = size == "full" or (isinstance(size, int) and size >= 1)
+        require(is_size, name, size, 'a number from 1 up, or "full"')
+        if not self.streaming:
+            return
+        given = {
+            "--group-column": self.group_column is not None,
+            "--stratify": bool(self.stratify),
+            "--near-duplicates drop": self.near_duplicates == "drop",
+        }
+        refused = [flag for flag, is_given in given.items() if is_given]
+        if refused:
+            raise SettingsError(
+                f"data.streaming is on, but {' and '.join(refused)} must see all reviews at once. "
+                "Leave one of them out."
+            )
+        if self.train_file is None and self.dataset_name.startswith("packaged/"):
+            raise SettingsError(
+                f"data.streaming is on, but the reviews of {self.dataset_name} fit in memory. "
+                "Name files with --train-file or a data set on the hub with --dataset-name, or "
+                "leave --streaming out."
+            )
 
     def _require_weights(self) -> None:
         weights = self.train_file_weights

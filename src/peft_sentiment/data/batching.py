@@ -5,6 +5,7 @@ Only what makes tensors imports torch, when it is called: exported models are re
 Shapes: B reviews of a batch, T tokens of the longest of them.
 """
 
+import hashlib
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class TokenizedReviews:
         special_tokens: how many of each one's ids stand before its text and after it.
     """
 
-    token_ids: list[NDArray[np.int32]]
+    token_ids: Sequence[NDArray[np.int32]]
     is_cut: NDArray[np.bool_]
     special_tokens: tuple[int, int] = (0, 0)
 
@@ -54,6 +55,14 @@ class TokenizedReviews:
     def lengths(self) -> NDArray[np.int32]:
         """(N,), tokens of each review."""
         return np.fromiter(map(len, self.token_ids), np.int32, len(self))
+
+    @property
+    def sha256(self) -> str:
+        """One hash of all token ids and lengths."""
+        digest = hashlib.sha256(self.lengths.astype("<i4").tobytes())
+        for ids in self.token_ids:
+            digest.update(ids.astype("<i4").tobytes())
+        return digest.hexdigest()
 
     def take(self, places: NDArray[np.int64]) -> "TokenizedReviews":
         """Return the reviews at these places, in this order."""
@@ -70,12 +79,14 @@ class LabelledTokens:
         targets: (N,), place of each one's label in `label_names`.
         label_names: all labels.
         weights: (N,), how much each review counts in training; None where all count the same.
+        shuffle_buffer: reviews among which the next one is drawn in training; None for all.
     """
 
     reviews: TokenizedReviews
     targets: NDArray[np.int64]
     label_names: tuple[str, ...]
     weights: NDArray[np.float32] | None = None
+    shuffle_buffer: int | None = None
 
     def __len__(self) -> int:
         """Return the number of reviews."""

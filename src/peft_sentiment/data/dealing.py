@@ -157,6 +157,21 @@ def _fill(units: Sequence[Unit], size: int | None) -> tuple[list[int], list[Unit
     return taken, left
 
 
+def deal_sizes(sizes: Mapping[str, Size], found: int) -> dict[str, int]:
+    """Return how many reviews each part takes: sizes in numbers first, then what is left.
+
+    Args:
+        sizes: part -> its size, in the order in which they draw.
+        found: reviews there are.
+
+    Raises:
+        DataError: there are fewer reviews than asked for.
+        SettingsError: two parts are to take all that is left.
+    """
+    numbers, full = _sort_sizes(sizes, found)
+    return numbers | dict.fromkeys(full, found - sum(numbers.values()))
+
+
 def _sort_sizes(sizes: Mapping[str, Size], found: int) -> tuple[dict[str, int], list[str]]:
     full = [name for name, size in sizes.items() if size == "full"]
     if len(full) > 1:

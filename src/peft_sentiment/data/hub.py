@@ -20,7 +20,7 @@ SPLITS = ("train", "validation", "test")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PLAIN_NAMES = {"neg": "negative", "pos": "positive"}
-_SECONDS_TO_ANSWER = 5.0
+SECONDS_TO_ANSWER = 5.0
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,33 @@ def load_hub_rows(settings: DataSettings) -> HubRows:
         HubError: the hub can't be reached and the cache does not have the data set, or the hub
             does not give it.
     """
-    _require_repository_name(settings.dataset_name)
-    loaded = _load(settings)
+    require_repository_name(settings.dataset_name)
+    loaded = load_data_set(settings)
+    require_train(settings, loaded)
+    splits = {name: _read_split(settings, name, loaded[name]) for name in SPLITS if name in loaded}
+    names = getattr(loaded["train"].features[settings.label_column], "names", None)
+    return HubRows(splits, None if names is None else rename_labels(names))
+
+
+def require_train(settings: DataSettings, loaded: Any) -> None:  # noqa: ANN401 - datasets has no types
+    """Check that a data set has a split to train on.
+
+    Raises:
+        DataError: it has none.
+    """
     if "train" not in loaded:
         raise DataError(
             f"{settings.dataset_name}: there is no split named train (found: "
             f"{', '.join(loaded)}). Save its reviews as a file and give it with --train-file."
         )
-    splits = {name: _read_split(settings, name, loaded[name]) for name in SPLITS if name in loaded}
-    names = getattr(loaded["train"].features[settings.label_column], "names", None)
-    return HubRows(splits, None if names is None else _rename(names))
 
 
-def _require_repository_name(name: str) -> None:
+def require_repository_name(name: str) -> None:
+    """Check that a name can be one of a hub's data set.
+
+    Raises:
+        DataError: it can't.
+    """
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -73,21 +87,53 @@ def _require_repository_name(name: str) -> None:
         )
 
 
-def _load(settings: DataSettings) -> Any:  # noqa: ANN401 - datasets has no types
-    """Load all splits, from the cache where the hub does not answer."""
+def load_data_set(settings: DataSettings, *, streaming: bool = False) -> Any:  # noqa: ANN401 - datasets has no types
+    """Load all splits, from the cache where the hub does not answer.
+
+    Args:
+        settings: name the data set.
+        streaming: whether to read its files as rows are taken, which needs the hub.
+
+    Raises:
+        HubError: it can't be loaded.
+    """
+    import datasets
+
+    is_reachable = answers(settings)
+    with (
+        failures_told(settings, is_reachable=is_reachable),
+        without_side_requests(),
+        contextlib.nullcontext() if is_reachable else _offline(),
+    ):
+        name = _complete_name(settings.dataset_name) if is_reachable else settings.dataset_name
+        loaded = datasets.load_dataset(
+            # The prefix keeps a folder of the same name from being taken for the data set.
+            f"hf://datasets/{name}",
+            settings.dataset_config_name,
+            revision=settings.dataset_revision,
+            streaming=streaming,
+        )
+    if settings.dataset_revision is not None and not is_reachable:
+        _require_revision(settings, settings.dataset_revision, loaded)
+    return loaded
+
+
+@contextlib.contextmanager
+def failures_told(settings: DataSettings, *, is_reachable: bool | None = None) -> Iterator[None]:
+    """Turn what the libraries of the hub raise into the one message for it.
+
+    Args:
+        settings: of the data.
+        is_reachable: whether the hub answers; by default it is asked when something has failed.
+
+    Raises:
+        HubError: in the place of theirs.
+    """
     import datasets
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    is_reachable = _is_reachable(settings)
     try:
-        with _without_side_requests(), contextlib.nullcontext() if is_reachable else _offline():
-            name = _complete_name(settings.dataset_name) if is_reachable else settings.dataset_name
-            loaded = datasets.load_dataset(
-                # The prefix keeps a folder of the same name from being taken for the data set.
-                f"hf://datasets/{name}",
-                settings.dataset_config_name,
-                revision=settings.dataset_revision,
-            )
+        yield
     except (
         datasets.exceptions.DatasetsError,
         HTTPError,
@@ -95,13 +141,12 @@ def _load(settings: DataSettings) -> Any:  # noqa: ANN401 - datasets has no type
         ValueError,
         RuntimeError,
     ) as error:
+        if is_reachable is None:
+            is_reachable = answers(settings)
         raise _explain(settings, error, is_reachable) from error
-    if settings.dataset_revision is not None and not is_reachable:
-        _require_revision(settings, settings.dataset_revision, loaded)
-    return loaded
 
 
-def _is_reachable(settings: DataSettings) -> bool:
+def answers(settings: DataSettings) -> bool:
     """Return whether the hub answers at all; its libraries would try for half a minute."""
     import huggingface_hub as hub
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
@@ -110,7 +155,7 @@ def _is_reachable(settings: DataSettings) -> bool:
         settings.dataset_name, "README.md", repo_type="dataset", revision=settings.dataset_revision
     )
     try:
-        return bool(hub.get_session().head(url, timeout=_SECONDS_TO_ANSWER).status_code < 500)
+        return bool(hub.get_session().head(url, timeout=SECONDS_TO_ANSWER).status_code < 500)
     except (HTTPError, OSError):
         return False
 
@@ -119,11 +164,11 @@ def _complete_name(name: str) -> str:
     """Return a name with its owner: imdb is stanfordnlp/imdb, which `datasets` no longer knows."""
     import huggingface_hub as hub
 
-    return name if "/" in name else hub.HfApi().dataset_info(name, timeout=_SECONDS_TO_ANSWER).id
+    return name if "/" in name else hub.HfApi().dataset_info(name, timeout=SECONDS_TO_ANSWER).id
 
 
 @contextlib.contextmanager
-def _without_side_requests() -> Iterator[None]:
+def without_side_requests() -> Iterator[None]:
     """Ask for the data alone: no telemetry, no download counts, no viewer; and no bars."""
     import datasets
     from huggingface_hub import constants
@@ -248,24 +293,37 @@ def _read_split(settings: DataSettings, name: str, split: Any) -> Rows:  # noqa:
     rows = Rows(source, "row", range(1, len(split) + 1), columns)
     names = getattr(split.features[settings.label_column], "names", None)
     if names is not None:
-        columns[settings.label_column] = _list_names(rows, settings.label_column, _rename(names))
+        columns[settings.label_column] = _list_names(
+            rows, settings.label_column, rename_labels(names)
+        )
     return rows
 
 
 def _list_names(rows: Rows, label_column: str, names: tuple[str, ...]) -> list[str | None]:
     """Return the name of each numbered label, None where it is missing."""
     numbers = rows.columns[label_column]
-    for index, number in enumerate(numbers):
-        if number is not None and not 0 <= number < len(names):
-            raise DataError(
-                f"{rows.place(index)}: label {number} stands for a review without a label. "
-                "Scores need labels: use a data set whose train, validation and test splits have "
-                "them, or files of reviews with --train-file and --test-file."
-            )
-    return [None if number is None else names[number] for number in numbers]
+    return [
+        None if number is None else name_number(number, names, rows.place(index))
+        for index, number in enumerate(numbers)
+    ]
 
 
-def _rename(names: list[str]) -> tuple[str, ...]:
+def name_number(number: int, names: tuple[str, ...], place: str) -> str:
+    """Return the name of a numbered label.
+
+    Raises:
+        DataError: the number stands for none.
+    """
+    if not 0 <= number < len(names):
+        raise DataError(
+            f"{place}: label {number} stands for a review without a label. "
+            "Scores need labels: use a data set whose train, validation and test splits have "
+            "them, or files of reviews with --train-file and --test-file."
+        )
+    return names[number]
+
+
+def rename_labels(names: list[str]) -> tuple[str, ...]:
     """Return a data set's label names, with neg and pos written out."""
     is_plain = set(names) == set(_PLAIN_NAMES)
     return tuple(_PLAIN_NAMES[name] for name in names) if is_plain else tuple(names)

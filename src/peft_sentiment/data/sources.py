@@ -40,19 +40,34 @@ def load_reviews(settings: DataSettings) -> SourceData:
         DataError: a file, row or label is missing or malformed, files share texts, or there is
             only one label.
         HubError: the hub can't be reached, or does not have the data set.
-        SettingsError: there is a validation or test file, but no train file.
+        SettingsError: there is a validation or test file, but no train file; or the reviews are to
+            be streamed.
     """
+    if settings.streaming:
+        raise SettingsError(
+            "data.streaming is for run and train. Here reviews are held in memory: name a file of "
+            "some that the training has not seen with --test-file, or leave --streaming out."
+        )
     if settings.train_file is not None:
         return _load_files(settings, settings.train_file)
     if settings.group_column is not None:
         raise SettingsError("--group-column is for files: name one with --train-file, or leave it.")
-    for name in ("validation_file", "test_file"):
-        if getattr(settings, name) is not None:
-            flag = "--" + name.replace("_", "-")
-            raise SettingsError(f"{flag} is given without --train-file. Give both, or neither.")
+    refuse_lone_files(settings)
     if settings.dataset_name.startswith("packaged/"):
         return _load_packaged(settings)
     return _load_hub(settings)
+
+
+def refuse_lone_files(settings: DataSettings) -> None:
+    """Check that there is no validation or test file without a train file.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    for name in ("validation_file", "test_file"):
+        if getattr(settings, name) is not None and settings.train_file is None:
+            flag = "--" + name.replace("_", "-")
+            raise SettingsError(f"{flag} is given without --train-file. Give both, or neither.")
 
 
 def iterate_text_rows(
@@ -87,7 +102,7 @@ def _iterate_usable(
     kept, found_before = 0, len(bad.found)
     for place, value in placed:
         try:
-            text = _clean_value(value, place)
+            text = read_text(value, place)
         except BadRowError as error:
             bad.meet(error)
             continue
@@ -203,7 +218,7 @@ def _check_rows(rows: Rows, settings: DataSettings, bad: BadRows) -> Part:
     for index, number in enumerate(rows.numbers):
         try:
             label = _read_label(rows, index, settings)
-            text = _clean_value(rows.columns[settings.text_column][index], rows.place(index))
+            text = read_text(rows.columns[settings.text_column][index], rows.place(index))
             group = _read_group(rows, index, settings.group_column) if has_groups else ""
         except BadRowError as error:
             bad.meet(error)
@@ -217,7 +232,16 @@ def _check_rows(rows: Rows, settings: DataSettings, bad: BadRows) -> Part:
 
 def _read_label(rows: Rows, index: int, settings: DataSettings) -> str:
     place = rows.place(index)
-    label = normalize_label(rows.columns[settings.label_column][index], place)
+    return read_label(rows.columns[settings.label_column][index], settings, place)
+
+
+def read_label(value: object, settings: DataSettings, place: str) -> str:
+    """Return a value as a label's name.
+
+    Raises:
+        BadRowError: it is none, or not one of those that the settings name.
+    """
+    label = normalize_label(value, place)
     return label if settings.label_names is None else name_label(label, settings.label_names, place)
 
 
@@ -233,7 +257,12 @@ def _name_group(value: object, place: str) -> str:
     return str(value).strip()
 
 
-def _clean_value(value: object, place: str) -> str:
+def read_text(value: object, place: str) -> str:
+    """Return a value as a cleaned text.
+
+    Raises:
+        BadRowError: it is none, or an empty one.
+    """
     text = clean_text(value) if isinstance(value, str) else ""
     if not text:
         found = "is empty" if isinstance(value, str) else f"is {shorten(value)}, which is no text"

@@ -57,7 +57,7 @@ def split_reviews(source: SourceData, settings: DataSettings, seed: int) -> Spli
         skipped=source.skipped,
     )
     splits = settle_near_duplicates(splits, settings)
-    _check_labels(splits)
+    require_labels(splits)
     return splits
 
 
@@ -109,7 +109,12 @@ def _list_groups(train: Reviews, seen: NDArray[np.uint64]) -> set[str]:
     return {train.groups[place] for place in find_seen_texts(train.texts, seen).tolist()}
 
 
-def _check_labels(splits: Splits) -> None:
+def require_labels(splits: Splits) -> None:
+    """Check that training meets every label, and the test more than one.
+
+    Raises:
+        DataError: it does not.
+    """
     found = set(splits.train.labels)
     missing = [name for name in splits.label_names if name not in found]
     if missing:

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 FREE_SECTIONS = ("output", "evaluation")
-FREE_SETTINGS = (("training", "logging_steps"), ("training", "report_to"))
+FREE_SETTINGS = (
+    ("training", "logging_steps"),
+    ("training", "report_to"),
+    ("data", "token_cache_dir"),
+)
 """Settings that training does not depend on: they may be others when it is resumed."""
 
 NOTES = {

@@ -24,7 +24,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_linear_schedule_with_warmup
 
 from peft_sentiment.config import TrainingSettings
-from peft_sentiment.data.batching import LabelledTokens, iterate_training_steps
+from peft_sentiment.data.batching import LabelledTokens
+from peft_sentiment.data.shuffling import iterate_shuffled_steps
 from peft_sentiment.errors import DivergenceError, SettingsError
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.processes import Processes, get_processes
@@ -277,10 +278,11 @@ def gradient_source(
 def plan_steps(run: TrainingRun) -> Iterator[NDArray[np.int64]]:
     """Yield the places of the reviews of each step, which do not depend on the batch size."""
     epochs = (
-        iterate_training_steps(
+        iterate_shuffled_steps(
             run.stretches.lengths,
             run.reviews_per_step,
             np.random.default_rng([run.settings.seed, epoch]),
+            run.train.shuffle_buffer,
         )
         for epoch in itertools.count()
     )
