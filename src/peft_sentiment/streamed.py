@@ -1,7 +1,7 @@
 """The reviews of a run: in memory, or streamed from files on disk where they are too many."""
 
 import dataclasses
-import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,6 @@ class Reading:
         """
         if self.streamed is None:
             return classifier.tokenize(self.splits.train)
-        start = time.perf_counter()
         with self.console.status("Tokenizing") as status:
             tokens, folder = open_tokens(
                 get_root(self.settings),
@@ -56,18 +55,19 @@ class Reading:
                 self.settings.data,
                 status.update,
             )
-        for what, place in (("Texts", self.streamed.pool.folder), ("Token ids", folder)):
-            show_note(self.console, _describe(what, place))
-        if folder.is_new:
-            show_note(self.console, f"Tokenized in {time.perf_counter() - start:.0f} s")
+        folders = {"texts": self.streamed.pool.folder, "token ids": folder}
+        show_note(self.console, _describe_folders(folders, get_root(self.settings)))
         if self.settings.data.near_duplicates == "report":
             show_note(self.console, "Streamed reviews are not searched for near duplicates.")
         return tokens
 
 
-def _describe(what: str, folder: CachedFolder) -> str:
-    state = "written to" if folder.is_new else "found in"
-    return f"{what} on disk: {folder.size / 1e9:.2f} GB, {state} {folder.path}"
+def _describe_folders(folders: Mapping[str, CachedFolder], root: Path) -> str:
+    parts = (
+        f"{what} {folder.size / 1e6:,.1f} MB {'written' if folder.is_new else 'found'}"
+        for what, folder in folders.items()
+    )
+    return f"On disk: {', '.join(parts)} in {root}"
 
 
 def read_data(settings: Settings, console: Console) -> Reading:

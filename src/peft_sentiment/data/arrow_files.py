@@ -7,7 +7,7 @@ that reading a file of any size takes little.
 
 import mmap
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
@@ -190,6 +190,10 @@ class Labels(Sequence[str]):
         if isinstance(place, slice):
             return [self.names[number] for number in self.numbers[place]]
         return self.names[self.numbers[place]]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all labels."""
+        return map(self.names.__getitem__, self.numbers.tolist())
 
     def count(self, value: str) -> int:
         """Return how many are this one."""

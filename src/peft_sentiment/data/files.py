@@ -81,8 +81,10 @@ def iterate_rows(
     Raises:
         DataError: as for `read_rows`.
     """
+    _refuse_folder(path)
     file_format = find_format(path, formats)
-    _require_file(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file. Check the path; it is relative to {Path.cwd()}.")
     bad = BadRows() if bad is None else bad
     return _require_rows(path, file_format.read(path, columns, bad), bad)
 
@@ -102,11 +104,12 @@ def find_format(path: Path, formats: Mapping[str, FileFormat] | None = None) -> 
     )
 
 
-def _require_file(path: Path) -> None:
+def _refuse_folder(path: Path) -> None:
     if path.is_dir():
-        raise DataError(f"{path}: this is a folder. Give the path of a file in it.")
-    if not path.exists():
-        raise DataError(f"{path}: no such file. Check the path; it is relative to {Path.cwd()}.")
+        raise DataError(
+            f"{path}: this is a folder. Give the path of a file in it; for training, --streaming "
+            "reads all Parquet files of a folder."
+        )
 
 
 def _require_rows(path: Path, rows: Iterator[Row], bad: BadRows) -> Iterator[Row]:
