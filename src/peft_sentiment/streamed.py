@@ -1,7 +1,9 @@
 """The reviews of a run: in memory, or streamed from files on disk where they are too many."""
 
 import dataclasses
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from peft_sentiment.config import Settings
 from peft_sentiment.data.arrow_files import Texts
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.data.disk_cache import CachedFolder
+from peft_sentiment.data.pools import Told
 from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.data.split import split_reviews
 from peft_sentiment.data.streaming import StreamedSplits, load_streamed
@@ -23,6 +26,9 @@ from peft_sentiment.reporting.unfinished import show_note
 SAMPLE = 20_000
 """Training reviews, drawn by chance, that baselines and companion learn from when they are
 streamed: both hold in memory what they learn from."""
+
+
+SECONDS_BETWEEN_LINES = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +53,13 @@ class Reading:
         """
         if self.streamed is None:
             return classifier.tokenize(self.splits.train)
-        with self.console.status("Tokenizing") as status:
+        with progress_told(self.console, "Tokenizing") as told:
             tokens, folder = open_tokens(
                 get_root(self.settings),
                 self.streamed,
                 classifier.encoder_.tokenizer,
                 self.settings.data,
-                status.update,
+                told,
             )
         folders = {"texts": self.streamed.pool.folder, "token ids": folder}
         show_note(self.console, _describe_folders(folders, get_root(self.settings)))
@@ -80,9 +86,27 @@ def read_data(settings: Settings, console: Console) -> Reading:
     data, seed = settings.data, settings.training.seed
     if not data.streaming:
         return Reading(settings, console, split_reviews(load_reviews(data), data, seed))
-    with console.status("Reading") as status:
-        streamed = load_streamed(data, seed, get_root(settings), status.update)
+    with progress_told(console, "Reading") as told:
+        streamed = load_streamed(data, seed, get_root(settings), told)
     return Reading(settings, console, streamed.splits, streamed)
+
+
+@contextmanager
+def progress_told(console: Console, what: str) -> Iterator[Told]:
+    """Give what shows progress: in place at a terminal, elsewhere a line a minute."""
+    if console.is_terminal:
+        with console.status(what) as status:
+            yield status.update
+        return
+    last = time.monotonic()
+
+    def tell(words: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            show_note(console, words)
+
+    yield tell
 
 
 def get_root(settings: Settings) -> Path:
