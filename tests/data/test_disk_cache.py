@@ -1,10 +1,12 @@
 """A cached folder is whole, or made anew."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from peft_sentiment.data.arrow_files import ROWS, ArrowWriter, MappedColumn, Texts, TokenIds
@@ -110,6 +112,25 @@ def test_arrays_stay_what_they_are_when_memory_is_given_back(
     column = MappedColumn(tmp_path / "ids.arrow", np.int32)
     held = [column.read(row) for row in range(100)]
     assert all(np.array_equal(*pair) for pair in zip(held, values, strict=False))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a file's resident pages")
+def test_a_file_that_is_read_whole_does_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ids.arrow"
+    write_in_parts(path, [np.zeros(20_000, np.int32)] * 500, is_text=False)
+
+    def count_resident(limit: int) -> int:
+        monkeypatch.setattr("peft_sentiment.data.arrow_files._RESIDENT_BYTES", limit)
+        column = MappedColumn(path, np.int32)
+        assert all(not column.read(row).any() for row in range(len(column)))
+        maps = psutil.Process().memory_maps()
+        return sum(found.rss for found in maps if found.path == str(path))
+
+    assert path.stat().st_size > 40_000_000
+    assert count_resident(1 << 40) > 30_000_000
+    assert count_resident(1 << 20) < 4_000_000
 
 
 def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class DataSettings:
 
     streaming: bool = False
     """For more reviews than fit in memory: texts and token ids stay in files on disk, and memory
-    grows by some 50 bytes a row. train_file may then be a folder of Parquet files or a glob, and a
+    holds a few numbers a row. train_file may then be a folder of Parquet files or a glob, and a
     data set on the hub is read without a copy of its own. See docs/scale.md."""
 
     shuffle_buffer_size: int | Literal["full"] = "full"

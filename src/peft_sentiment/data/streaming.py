@@ -76,26 +76,36 @@ def load_streamed(settings: DataSettings, seed: int, root: Path, told: Told) -> 
     refuse_lone_files(settings)
     if settings.train_file is None:
         return _load_hub(settings, seed, root, told)
-    pools, paths = {}, []
-    for name in ("train", "validation", "test"):
-        given = getattr(settings, f"{name}_file")
-        if given is None:
-            continue
-        entries = [given] if isinstance(given, str) else given
-        found = [list_files(entry) for entry in entries]
-        every = [path for of_entry in found for path in of_entry]
-        paths += every
-        files = [_describe_file(path, settings) for path in every]
-        pool = open_pool(root, files, compute_sha256(*every), settings, told)
-        if name == "train" and settings.train_file_weights is not None:
-            pairs = zip(settings.train_file_weights, found, strict=True)
-            weights = tuple(weight for weight, of_entry in pairs for _ in of_entry)
-            pool = dataclasses.replace(pool, weights=weights)
-        pools[name] = pool
+    found = {
+        name: [list_files(entry) for entry in _list_entries(settings, name)]
+        for name in ("train", "validation", "test")
+        if getattr(settings, f"{name}_file") is not None
+    }
+    pools = {
+        name: _open_files(root, of_entries, settings, told) for name, of_entries in found.items()
+    }
+    if settings.train_file_weights is not None:
+        pairs = zip(settings.train_file_weights, found["train"], strict=True)
+        weights = tuple(weight for weight, paths in pairs for _ in paths)
+        pools["train"] = dataclasses.replace(pools["train"], weights=weights)
     rows = {name: _drop_duplicates(pool) for name, pool in pools.items()}
     _refuse_shared_texts(pools, rows)
-    names, sha256 = ", ".join(settings.train_file), compute_sha256(*paths)
-    return _split(names, sha256, pools, rows, settings, seed, None)
+    every = [path for of_entries in found.values() for paths in of_entries for path in paths]
+    sha256 = compute_sha256(*every)
+    return _split(", ".join(settings.train_file), sha256, pools, rows, settings, seed, None)
+
+
+def _list_entries(settings: DataSettings, name: str) -> tuple[str, ...]:
+    given = getattr(settings, f"{name}_file")
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _open_files(
+    root: Path, of_entries: Sequence[Sequence[Path]], settings: DataSettings, told: Told
+) -> Pool:
+    paths = [path for of_entry in of_entries for path in of_entry]
+    files = [_describe_file(path, settings) for path in paths]
+    return open_pool(root, files, compute_sha256(*paths), settings, told)
 
 
 def list_files(entry: str) -> list[Path]:
