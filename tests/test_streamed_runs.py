@@ -10,7 +10,7 @@ from pyarrow import parquet
 from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.saving import CheckpointSaver
 
 WEIGHTS = "adapter_model.safetensors"

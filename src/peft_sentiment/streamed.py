@@ -20,7 +20,7 @@ from peft_sentiment.data.streaming import StreamedSplits, load_streamed
 from peft_sentiment.data.token_files import open_tokens
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.packaged import get_cache_folder
-from peft_sentiment.records import Splits
+from peft_sentiment.records.reviews import Splits
 from peft_sentiment.reporting.unfinished import show_note
 
 SAMPLE = 20_000

@@ -16,7 +16,7 @@ from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.data.streaming import StreamedSplits, list_files, load_streamed
 from peft_sentiment.data.token_files import open_tokens
 from peft_sentiment.errors import BadRowError, DataError, SettingsError
-from peft_sentiment.records import Reviews, Splits
+from peft_sentiment.records.reviews import Reviews, Splits
 
 LABELS = ("negative", "positive")
 

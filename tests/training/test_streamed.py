@@ -22,7 +22,7 @@ from peft_sentiment.config import DataSettings, OutputSettings
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.data.streaming import load_streamed
 from peft_sentiment.data.token_files import open_tokens
-from peft_sentiment.records import Reviews
+from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.checkpoints import list_checkpoints, load_checkpoint
 from peft_sentiment.training.fit import fit_adapter
 from peft_sentiment.training.identity import TrainingIdentity

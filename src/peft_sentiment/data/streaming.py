@@ -29,7 +29,7 @@ from peft_sentiment.data.sources import refuse_lone_files
 from peft_sentiment.data.split import require_labels
 from peft_sentiment.errors import BadRowError, DataError
 from peft_sentiment.files import compute_sha256
-from peft_sentiment.records import Reviews, Splits
+from peft_sentiment.records.reviews import Reviews, Splits
 
 PARTS = ("test", "validation", "train")
 """In the order in which they draw, and in which they keep a text that several of them have."""
