@@ -45,7 +45,9 @@ def test_streamed_it_has_the_reviews_that_it_has_in_memory(
     assert [found["train"], found["test"]] == found["held"]
     assert found["label_names"] == ["negative", "positive"]
     assert found["is_new"] == [True, False]
-    assert found["names"][0] == "imdb, split train, row 1"
+    place, commit = found["names"]
+    assert place == "imdb, split train, row 1"
+    assert len(commit) == 40
     assert hub_client.list_refused_hosts() == []
 
 

@@ -66,8 +66,9 @@ def stream_hub_splits(settings: DataSettings) -> HubStream:
     import huggingface_hub as hub
 
     require_repository_name(settings.dataset_name)
-    with failures_told(settings):
-        if not answers(settings):
+    is_reachable = answers(settings)
+    with failures_told(settings, is_reachable=is_reachable):
+        if not is_reachable:
             raise ConnectionError
         info = hub.HfApi().dataset_info(
             settings.dataset_name,
