@@ -92,6 +92,13 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not(
     assert (stopped.adapter / WEIGHTS).read_bytes() == (run.adapter / WEIGHTS).read_bytes()
 
 
+def test_a_first_stage_for_few_labels_is_refused(
+    run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*list_arguments("train", run), "--contrastive-epochs", "1"]) == 2
+    assert "for a hundred labels or so" in capsys.readouterr().err
+
+
 def test_a_folder_needs_streaming(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(run.arguments) == 2
     assert "--streaming reads all Parquet files" in " ".join(capsys.readouterr().err.split())

@@ -18,6 +18,7 @@ from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.data.split import split_reviews
 from peft_sentiment.data.streaming import StreamedSplits, load_streamed
 from peft_sentiment.data.token_files import open_tokens
+from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.packaged import get_cache_folder
 from peft_sentiment.records.reviews import Splits
@@ -86,6 +87,11 @@ def read_data(settings: Settings, console: Console) -> Reading:
     data, seed = settings.data, settings.training.seed
     if not data.streaming:
         return Reading(settings, console, split_reviews(load_reviews(data), data, seed))
+    if settings.training.contrastive_epochs:
+        raise SettingsError(
+            "data.streaming is on, but training.contrastive_epochs is for a hundred labels or so. "
+            "Leave one of the two out."
+        )
     with progress_told(console, "Reading") as told:
         streamed = load_streamed(data, seed, get_root(settings), told)
     return Reading(settings, console, streamed.splits, streamed)

@@ -200,6 +200,7 @@ def test_folders_and_globs_name_files_in_order(folder: Path, tmp_path: Path) -> 
     [
         ({"group_column": "film"}, "--group-column must see all reviews"),
         ({"stratify": True}, "--stratify"),
+        ({"unlabelled": "b.txt"}, "--unlabelled"),
         ({"near_duplicates": "drop"}, "--near-duplicates drop"),
         ({"shuffle_buffer_size": 0}, "shuffle_buffer_size is 0"),
         ({"train_file": None}, "fit in memory"),

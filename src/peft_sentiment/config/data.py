@@ -148,6 +148,7 @@ class DataSettings:
             "--group-column": self.group_column is not None,
             "--stratify": bool(self.stratify),
             "--near-duplicates drop": self.near_duplicates == "drop",
+            "--unlabelled": self.unlabelled is not None,
         }
         refused = [flag for flag, is_given in given.items() if is_given]
         if refused:
