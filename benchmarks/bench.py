@@ -97,18 +97,24 @@ def bench_scoring(rounds: int) -> Figures:
 
 def bench_exports(rounds: int) -> Figures:
     """Reviews a second of the exports, against pipeline and plain int8, and what int8 costs."""
+    contestants: dict[str, tuple[str, Figures]] = {
+        "onnx-int8": ("score-export", {"int8": True}),
+        "onnx": ("score-export", {}),
+        "pipeline": ("score-pipeline", {}),
+        "plain int8": ("score-onnx", {"int8": True}),
+        "plain int8, batch 8": ("score-onnx", {"int8": True, "batch_size": 8}),
+    }
     pairs = [
         {
-            "onnx-int8": measure("score-export", reviews=256, int8=True),
-            "onnx": measure("score-export", reviews=256),
-            "pipeline": measure("score-pipeline", reviews=256),
-            "plain int8": measure("score-onnx", reviews=256, batch_size=8, int8=True),
+            what: measure(name, base="default", reviews=256, **options)
+            for what, (name, options) in contestants.items()
         }
         for _ in range(rounds)
     ]
     ratios = {
         what: statistics.median(_rate(pair["onnx-int8"]) / _rate(pair[what]) for pair in pairs)
-        for what in ("pipeline", "plain int8", "onnx")
+        for what in contestants
+        if what != "onnx-int8"
     }
     return {"ratios": ratios, "rounds": pairs, "check": measure("check-export", reviews=5000)}
 

@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402 - the libraries are set up before they are load
 import torch  # noqa: E402
 
 from peft_sentiment import SentimentClassifier  # noqa: E402
-from peft_sentiment.config import DataSettings, load_settings  # noqa: E402
+from peft_sentiment.config import PACKAGED_MEAN, DataSettings, load_settings  # noqa: E402
 from peft_sentiment.data.sources import load_reviews  # noqa: E402
 from peft_sentiment.files import compute_sha256  # noqa: E402
 from peft_sentiment.model.memory import measure_peak_rss  # noqa: E402
@@ -47,9 +47,14 @@ def draw_reviews(count: int, skip: int = 0) -> Reviews:
 
 
 def find_base(name: str) -> str:
-    """Return the folder of the encoder: packaged, or a distilbert-base of random weights."""
+    """Return the folder of an encoder: packaged, the default, or distilbert-base of random weights.
+
+    The packaged one is the default one without its seventh layer, which takes the mean.
+    """
     if name == "packaged":
         return str(load_packaged_folder("packaged/distilbert-minilm-l6"))
+    if name == "default":
+        return str(load_packaged_folder(PACKAGED_MEAN))
     folder = Path(tempfile.gettempdir()) / "peft-sentiment-bench-distilbert-base"
     if not (folder / "tokenizer.json").is_file():
         from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
@@ -244,8 +249,11 @@ def score_export(options: argparse.Namespace) -> Figures:
     encoder, texts = classifier.encoder_, list(draw_reviews(options.reviews).texts)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write = write_int8_onnx if options.int8 else write_onnx
-        write(encoder.model, folder / ONNX_FILE)
+        if options.int8:
+            for_ranges = classifier.tokenize_texts(draw_reviews(32, skip=options.reviews).texts)
+            write_int8_onnx(encoder.model, folder / ONNX_FILE, for_ranges.token_ids)
+        else:
+            write_onnx(encoder.model, folder / ONNX_FILE)
         shutil.copy(encoder.folder / TOKENIZER_FILE, folder)
         files = {file: compute_sha256(folder / file) for file in (ONNX_FILE, TOKENIZER_FILE)}
         record = ExportRecord(
@@ -260,11 +268,16 @@ def score_export(options: argparse.Namespace) -> Figures:
 
 def check_export(options: argparse.Namespace) -> Figures:
     """Train with the default settings, export, and compare on held-out reviews."""
-    from peft_sentiment.inference.export import CheckReviews, ExportLimits, export_adapter
+    from peft_sentiment.inference.export import (
+        RANGE_REVIEWS,
+        CheckReviews,
+        ExportLimits,
+        export_adapter,
+    )
     from peft_sentiment.model.exported_files import ONNX_INT8
 
     train = draw_reviews(options.train_reviews)
-    test = draw_reviews(options.reviews, skip=options.train_reviews)
+    test = draw_reviews(options.reviews + RANGE_REVIEWS, skip=options.train_reviews)
     classifier = SentimentClassifier.from_settings(load_settings())
     classifier.fit(train.texts, train.labels)
     with tempfile.TemporaryDirectory() as name:
@@ -272,7 +285,7 @@ def check_export(options: argparse.Namespace) -> Figures:
         classifier.save(adapter)
         record = export_adapter(
             adapter, classifier, ONNX_INT8, Path(name) / "export",
-            CheckReviews("packaged/imdb", test.texts, test.labels), endless,
+            CheckReviews.build("packaged/imdb", test, LABELS, options.reviews), endless,
             lambda _: contextlib.nullcontext(),
         )  # fmt: skip
     check = record.check
@@ -368,7 +381,9 @@ def main() -> None:
     parser.add_argument("--train-reviews", type=int, default=3000)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--base", choices=["packaged", "random-base"], default="packaged")
+    parser.add_argument(
+        "--base", choices=["packaged", "default", "random-base"], default="packaged"
+    )
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--fp32", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

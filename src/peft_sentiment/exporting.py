@@ -1,5 +1,6 @@
 """A saved adapter in a form that other programs run, checked on reviews that are chosen here."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,12 @@ from peft_sentiment.data.checks import find_seen_texts
 from peft_sentiment.data.files import iterate_rows
 from peft_sentiment.data.sources import iterate_text_rows, load_labelled_file, load_reviews
 from peft_sentiment.errors import AdapterError, DataError
-from peft_sentiment.inference.export import CheckReviews, ExportLimits, export_adapter
+from peft_sentiment.inference.export import (
+    RANGE_REVIEWS,
+    CheckReviews,
+    ExportLimits,
+    export_adapter,
+)
 from peft_sentiment.inference.loading import load_classifier
 from peft_sentiment.model.exported_files import is_export
 from peft_sentiment.model.metadata import COMPANION_FILES, load_metadata
@@ -99,8 +105,10 @@ def choose_check_reviews(
     seen = load_seen(folder)
     barred = set() if seen is None else set(find_seen_texts(source.train.texts, seen).tolist())
     order = np.random.default_rng(0).permutation(len(source.train)).tolist()
-    places = [place for place in order if place not in barred][: options.check_size]
-    return CheckReviews.build(PACKAGED_IMDB, source.train.take(places), label_names)
+    places = [place for place in order if place not in barred]
+    places = places[: options.check_size + RANGE_REVIEWS]
+    reviews = source.train.take(places)
+    return CheckReviews.build(PACKAGED_IMDB, reviews, label_names, options.check_size)
 
 
 def _load_file(
@@ -109,13 +117,12 @@ def _load_file(
     """Read a file with its labels, if it has a column of them."""
     if _has_labels(path, settings.label_column):
         reviews = load_labelled_file(path, settings, label_names)
-        return CheckReviews.build(
-            str(path), reviews.take(range(min(size, len(reviews)))), label_names
-        )
-    texts = [text for _, text in iterate_text_rows(path, settings.text_column)][:size]
+        return CheckReviews.build(str(path), reviews, label_names, size)
+    rows = iterate_text_rows(path, settings.text_column)
+    texts = [text for _, text in itertools.islice(rows, size + RANGE_REVIEWS)]
     if not texts:
         raise DataError(f"{path}: there is no review to check on. Name another file.")
-    return CheckReviews(str(path), texts, None)
+    return CheckReviews(str(path), texts[:size], None, texts[size:])
 
 
 def _has_labels(path: Path, label_column: str) -> bool:

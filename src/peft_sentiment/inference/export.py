@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
-from transformers import PreTrainedModel
 
 from peft_sentiment.errors import ExportError, OutputError
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.files import compute_sha256, replacing_folder
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.environment import read_versions
+from peft_sentiment.inference.export_writers import WRITERS, ExportSource
 from peft_sentiment.inference.onnx import OnnxClassifier
-from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.model.exported_files import (
     FORMAT_VERSION,
     MERGED,
@@ -33,12 +32,11 @@ from peft_sentiment.model.exported_files import (
     ONNX_FILE,
     ONNX_INT8,
     RECORD_FILE,
-    TOKENIZER_FILE,
     is_export,
 )
 from peft_sentiment.model.merging import merge_adapter
 from peft_sentiment.model.metadata import WEIGHTS_FILE, AdapterMetadata, load_metadata
-from peft_sentiment.model.onnx_export import require_exporting, write_int8_onnx, write_onnx
+from peft_sentiment.model.onnx_export import require_exporting
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.records import render_json
 from peft_sentiment.records.export import ExportCheck, ExportRecord, ScoredForm
@@ -46,6 +44,9 @@ from peft_sentiment.records.reviews import Reviews
 
 WARM_UP = 8
 """Reviews that are scored before the clock runs."""
+
+RANGE_REVIEWS = 32
+"""Reviews on which it is seen how wide the numbers are that int8 is to hold."""
 
 Logits = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -83,17 +84,24 @@ class CheckReviews:
         name: where they come from.
         texts: N reviews.
         labels: (N,), or None where they are not known.
+        for_ranges: others, on which it is seen how wide the numbers are that int8 is to hold; the
+            first of `texts` if there are no others.
     """
 
     name: str
     texts: Sequence[str]
     labels: Sequence[str] | None
+    for_ranges: Sequence[str] = ()
 
     @classmethod
-    def build(cls, name: str, reviews: Reviews, label_names: Sequence[str]) -> "CheckReviews":
-        """Take the labels where they are those of the model."""
-        is_known = set(reviews.labels) <= set(label_names)
-        return cls(name, reviews.texts, reviews.labels if is_known else None)
+    def build(
+        cls, name: str, reviews: Reviews, label_names: Sequence[str], size: int
+    ) -> "CheckReviews":
+        """Take the first `size` reviews to check on, with the labels where they are the model's."""
+        texts, labels = reviews.texts, reviews.labels
+        is_known = set(labels) <= set(label_names)
+        for_ranges = texts[size : size + RANGE_REVIEWS]
+        return cls(name, texts[:size], labels[:size] if is_known else None, for_ranges)
 
 
 def require_free_output(output: Path) -> None:
@@ -147,7 +155,9 @@ def export_adapter(
             if not isinstance(model, PeftModel):
                 raise ExportError(f"{folder}: there is no adapter to merge.")
             merged = merge_adapter(model)
-            WRITERS[form](merged, classifier.encoder_, metadata, draft)
+            chosen = (reviews.for_ranges or reviews.texts)[:RANGE_REVIEWS]
+            ids = classifier.tokenize_texts(chosen).token_ids
+            WRITERS[form](ExportSource(merged, classifier.encoder_, metadata, ids), draft)
             classifier.model_.to(classifier.precision_.device)
             record = _describe(form, classifier, metadata, draft)
             _write_record(record, draft)
@@ -157,44 +167,6 @@ def export_adapter(
         record = dataclasses.replace(record, check=check)
         _write_record(record, draft)
     return record
-
-
-def _write_merged(
-    model: PreTrainedModel, encoder: Encoder, metadata: AdapterMetadata, draft: Path
-) -> None:
-    model.save_pretrained(draft, max_shard_size="1000GB")
-    tokenizer = encoder.tokenizer
-    usual, tokenizer.model_max_length = tokenizer.model_max_length, metadata.max_length
-    tokenizer.save_pretrained(draft)
-    tokenizer.model_max_length = usual
-
-
-def _write_onnx(model: PreTrainedModel, encoder: Encoder, _: AdapterMetadata, draft: Path) -> None:
-    _write_fast_tokenizer(encoder, draft)
-    write_onnx(model, draft / ONNX_FILE)
-
-
-def _write_int8(model: PreTrainedModel, encoder: Encoder, _: AdapterMetadata, draft: Path) -> None:
-    _write_fast_tokenizer(encoder, draft)
-    write_int8_onnx(model, draft / ONNX_FILE)
-
-
-WRITERS: dict[str, Callable[[PreTrainedModel, Encoder, AdapterMetadata, Path], None]] = {
-    MERGED: _write_merged,
-    ONNX: _write_onnx,
-    ONNX_INT8: _write_int8,
-}
-"""Form -> what writes its model and tokenizer into a folder."""
-
-
-def _write_fast_tokenizer(encoder: Encoder, draft: Path) -> None:
-    backend = getattr(encoder.tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ExportError(
-            f"{encoder.name}: its tokenizer has no {TOKENIZER_FILE}, without which an ONNX model "
-            "can't read text. Export it with --to merged."
-        )
-    backend.save(str(draft / TOKENIZER_FILE))
 
 
 def _describe(

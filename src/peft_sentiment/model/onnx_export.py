@@ -7,10 +7,12 @@ import contextlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -29,7 +31,7 @@ from peft_sentiment.model.onnx_graph import (
 MOST_WEIGHTS = 500_000_000
 """A single ONNX file holds at most 2 GB, which is so many weights in float32."""
 
-QUANTIZED = ("MatMul", "Attention")
+QUANTIZED = ("MatMul",)
 """Operations whose weights become int8."""
 
 
@@ -82,7 +84,9 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
         )  # fmt: skip
 
 
-def write_int8_onnx(model: PreTrainedModel, path: Path) -> None:
+def write_int8_onnx(
+    model: PreTrainedModel, path: Path, reviews: Sequence[NDArray[Any]] = ()
+) -> None:
     """Write a merged model in int8: weights by output channel, activations as they come.
 
     Encoders of the BERT family are written as fused operations, with the last layer and the head
@@ -91,6 +95,8 @@ def write_int8_onnx(model: PreTrainedModel, path: Path) -> None:
     Args:
         model: as in `write_onnx`.
         path: of the file.
+        reviews: token ids of real ones, (T,) each, on which the channels are found that are too
+            wide for int8; with none, none are looked for.
 
     Raises:
         ExportError: as in `write_onnx`.
@@ -100,7 +106,7 @@ def write_int8_onnx(model: PreTrainedModel, path: Path) -> None:
     _require_one_file(model)
     draft = path.with_suffix(".float32.onnx")
     if can_write_fused(model):
-        onnx.save(write_fused_graph(model), str(draft))
+        onnx.save(write_fused_graph(model, reviews), str(draft))
     else:
         write_onnx(model, draft)
     with _export_errors(model), _quiet_exporter():

@@ -10,7 +10,7 @@ products; the key's bias adds the same to each score and so drops out.
 Shapes: B reviews, T tokens, D width, H heads, E width of the embeddings, V tokens known, C labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,17 +20,18 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from peft_sentiment.model.layer import Layer
+from peft_sentiment.model.onnx_ranges import LayerPlan, Numbers, plan_layers
 from peft_sentiment.model.readers import READERS
 
 OPSET, IR_VERSION, FUSED_DOMAIN = 17, 8, "com.microsoft"
-FUSED = ("Attention", "FastGelu", "Gelu")
+FUSED = ("MultiHeadAttention", "FastGelu", "Gelu")
 """Operations of ONNX Runtime that are not in the standard.
 
 Its fused residual norm is not among them: it was slower than a sum and a norm where it
 was tried. A sum is written as Sum, for a norm after an Add would be fused when the graph is loaded.
 """
 
-FLOAT, INT32, INT64 = 1, 6, 7
+FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
 """ONNX's numbers of these types."""
 
 INPUT, MASK, OUTPUT = "input_ids", "attention_mask", "logits"
@@ -64,6 +65,19 @@ def can_write_fused(model: PreTrainedModel) -> bool:
     if getattr(model.config, "position_embedding_type", "absolute") != "absolute":
         return False
     return all(layer.activation_name in ACTIVATIONS for layer in _read_layers(model))
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What is padding: the (B, T) tokens that are real, in int32, and whether all of them are."""
+
+    tokens: str
+    is_full: str
+
+
+def _read_masks(writer: "GraphWriter") -> Masks:
+    least = writer.add("ReduceMin", MASK, keepdims=0)
+    return Masks(writer.add("Cast", MASK, to=INT32), writer.add("Cast", least, to=BOOL))
 
 
 def _read_layers(model: PreTrainedModel) -> list[Layer]:
@@ -115,7 +129,7 @@ class GraphWriter:
         return self.add_norm(added, norm)
 
 
-def write_fused_graph(model: PreTrainedModel) -> Any:  # noqa: ANN401 - an onnx.ModelProto
+def write_fused_graph(model: PreTrainedModel, reviews: Sequence[Array] = ()) -> Any:  # noqa: ANN401 - an onnx.ModelProto
     """Return a merged model as a graph of fused operations.
 
     The graph takes (B, T) token ids and the mask of those that are real, and gives (B, C) logits.
@@ -123,13 +137,15 @@ def write_fused_graph(model: PreTrainedModel) -> Any:  # noqa: ANN401 - an onnx.
 
     Args:
         model: one that `can_write_fused`, in float32.
+        reviews: token ids of real ones, (T,) each, on which to find the channels that are too wide
+            for int8; with none, none are looked for.
     """
     writer = GraphWriter()
     x = _add_embeddings(writer, model)
-    mask = writer.add("Cast", MASK, to=INT32)
+    masks = _read_masks(writer)
     *layers, last = _read_layers(model)
-    for layer in layers:
-        x = _add_layer(writer, x, mask, layer)
+    for layer, plan in zip(layers, plan_layers(model, layers, reviews), strict=True):
+        x = _add_layer(writer, x, masks, layer, plan)
     first = _add_last_layer(writer, x, last)
     inner, activation, outer = HEADS[model.config.model_type](model)
     raised = writer.add(ACTIVATIONS[activation], writer.add_linear(first, inner, name=EXACT))
@@ -169,15 +185,64 @@ def _list_numbers(writer: GraphWriter, *numbers: int) -> list[str]:
     return [writer.weigh(np.array([number], np.int64)) for number in numbers]
 
 
-def _add_layer(writer: GraphWriter, x: str, mask: str, layer: Any) -> str:  # noqa: ANN401 - linears
+def _add_layer(writer: GraphWriter, x: str, masks: Masks, layer: Any, plan: LayerPlan) -> str:  # noqa: ANN401 - linears
     """Add a layer that computes every token: (B, T, D) -> (B, T, D)."""
-    parts = (layer.query, layer.key, layer.value)
-    weight = writer.weigh(torch.cat([part.weight.detach() for part in parts]).T)
-    bias = writer.weigh(torch.cat([part.bias.detach() for part in parts]))
-    attended = writer.add("Attention", x, weight, bias, mask, num_heads=layer.heads)
+    narrow, spread = _narrow(writer, x, plan.attention)
+    parts = [
+        writer.add("Add", writer.add("MatMul", narrow, writer.weigh(spread(part.weight).T)),
+                   writer.weigh(part.bias))
+        for part in (layer.query, layer.key, layer.value)
+    ]  # fmt: skip
+    attended = _attend(writer, parts, masks, layer.heads)
     x = writer.add_residual_norm(attended, layer.out, x, layer.attention_norm)
-    raised = writer.add(ACTIVATIONS[layer.activation_name], writer.add_linear(x, layer.inner))
-    return writer.add_residual_norm(raised, layer.outer, x, layer.output_norm)
+    return _add_feed_forward(writer, x, layer, plan)
+
+
+def _narrow(
+    writer: GraphWriter, x: str, divisors: Numbers | None
+) -> tuple[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """Divide channels, and return what multiplies the weights that read them."""
+    if divisors is None:
+        return x, torch.Tensor.detach
+    factors = torch.from_numpy(divisors).float()
+    return (
+        writer.add("Mul", x, writer.weigh(1 / factors)),
+        lambda weight: weight.detach() * factors,
+    )
+
+
+def _attend(writer: GraphWriter, parts: list[str], masks: Masks, heads: int) -> str:
+    """Add attention: without a mask where nothing is padded, which has a faster form."""
+    from onnx import helper
+
+    branches = {}
+    for name, inputs in (("then_branch", parts), ("else_branch", [*parts, "", masks.tokens])):
+        branch = GraphWriter()
+        unique = f"{name}_{len(writer.nodes)}"
+        output = branch.add("MultiHeadAttention", *inputs, name=unique, num_heads=heads)
+        info = helper.make_tensor_value_info(output, FLOAT, None)
+        branches[name] = helper.make_graph(branch.nodes, unique, [], [info])
+    return writer.add("If", masks.is_full, **branches)
+
+
+def _add_feed_forward(writer: GraphWriter, x: str, layer: Any, plan: LayerPlan) -> str:  # noqa: ANN401 - linears
+    """Add both products with the norm; the few channels that are wide go beside them in float32."""
+    narrow, spread = _narrow(writer, x, plan.inner)
+    activation, side = ACTIVATIONS[layer.activation_name], torch.from_numpy(plan.side)
+    inner, bias = spread(layer.inner.weight).clone(), layer.inner.bias.detach().clone()
+    outer = layer.outer.weight.detach().clone()
+    inner[side], bias[side], outer[:, side] = 0, 0, 0
+    raised = writer.add("MatMul", narrow, writer.weigh(inner.T))
+    raised = writer.add(activation, writer.add("Add", raised, writer.weigh(bias)))
+    lowered = writer.add("MatMul", raised, writer.weigh(outer.T))
+    terms = [writer.add("Add", lowered, writer.weigh(layer.outer.bias)), x]
+    if len(side):
+        wide = writer.add("MatMul", x, writer.weigh(layer.inner.weight[side].T), name=EXACT)
+        wide = writer.add("Add", wide, writer.weigh(layer.inner.bias[side]))
+        wide = writer.add(activation, wide)
+        lower = writer.weigh(layer.outer.weight[:, side].T)
+        terms.append(writer.add("MatMul", wide, lower, name=EXACT))
+    return writer.add_norm(writer.add("Sum", *terms), layer.output_norm)
 
 
 def _add_last_layer(writer: GraphWriter, x: str, layer: Any) -> str:  # noqa: ANN401 - as above
