@@ -116,6 +116,9 @@ def test_a_flag_reaches_its_setting(arguments: list[str], name: str, value: obje
 VALUES_BY_KIND = {str: "other", int: "64", float: "0.5"}
 VALUES_BY_NAME = {
     "train_size": "full",
+    "unlabelled_size": "full",
+    "shuffle_buffer_size": "64",
+    "pseudo_label_share": "0.25",
     "validation_size": "1",
     "test_size": "1",
     "truncation": "head",
@@ -152,8 +155,8 @@ def build_flag(item: SettingField) -> list[str]:
 
 @pytest.mark.parametrize(
     "item",
-    # The weights of files are refused without the files.
-    [item for item in FIELDS if item.name != "train_file_weights"],
+    # The weights of files are refused without the files, and streaming what is packaged.
+    [item for item in FIELDS if item.name not in ("train_file_weights", "streaming")],
     ids=lambda item: item.name,
 )
 def test_every_setting_has_a_flag_that_changes_it_alone(item: SettingField) -> None:
