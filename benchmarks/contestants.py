@@ -7,10 +7,8 @@ own examples.
 """
 
 import argparse
-import contextlib
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,47 +21,21 @@ set_up_libraries()
 
 import numpy as np  # noqa: E402 - the libraries are set up before they are loaded
 import torch  # noqa: E402
+from export_contestants import check_export, score_export  # noqa: E402
+from material import (  # noqa: E402
+    BATCH,
+    LABELS,
+    LORA,
+    Figures,
+    draw_reviews,
+    find_base,
+    time_scoring,
+)
 
 from peft_sentiment import SentimentClassifier  # noqa: E402
-from peft_sentiment.config import PACKAGED_MEAN, DataSettings, load_settings  # noqa: E402
-from peft_sentiment.data.sources import load_reviews  # noqa: E402
-from peft_sentiment.files import compute_sha256  # noqa: E402
+from peft_sentiment.config import load_settings  # noqa: E402
 from peft_sentiment.model.memory import measure_peak_rss  # noqa: E402
-from peft_sentiment.model.packaged import load_packaged_folder  # noqa: E402
 from peft_sentiment.records import StepRecord  # noqa: E402
-from peft_sentiment.records.reviews import Reviews  # noqa: E402
-
-LABELS = ("negative", "positive")
-BATCH = 16
-LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.1}
-Figures = dict[str, Any]
-
-
-def draw_reviews(count: int, skip: int = 0) -> Reviews:
-    """Return so many of the packaged IMDB reviews, the same ones in every process."""
-    everything = load_reviews(DataSettings()).train
-    order = np.random.default_rng(0).permutation(len(everything))
-    return everything.take(order[skip : skip + count])
-
-
-def find_base(name: str) -> str:
-    """Return the folder of an encoder: packaged, the default, or distilbert-base of random weights.
-
-    The packaged one is the default one without its seventh layer, which takes the mean.
-    """
-    if name == "packaged":
-        return str(load_packaged_folder("packaged/distilbert-minilm-l6"))
-    if name == "default":
-        return str(load_packaged_folder(PACKAGED_MEAN))
-    folder = Path(tempfile.gettempdir()) / "peft-sentiment-bench-distilbert-base"
-    if not (folder / "tokenizer.json").is_file():
-        from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
-
-        torch.manual_seed(0)
-        tokenizer = AutoTokenizer.from_pretrained(find_base("packaged"))
-        DistilBertModel(DistilBertConfig()).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def train_ours(options: argparse.Namespace) -> Figures:
@@ -229,77 +201,6 @@ def _export_onnx(model: Any, path: Path) -> None:  # noqa: ANN401 - a model of t
     )  # fmt: skip
 
 
-def score_export(options: argparse.Namespace) -> Figures:
-    """Score by an exported adapter: `onnx-int8` if asked for, else `onnx`; tokenizing included."""
-    from peft_sentiment.inference.onnx import OnnxClassifier
-    from peft_sentiment.model.exported_files import (
-        FORMAT_VERSION,
-        ONNX,
-        ONNX_FILE,
-        ONNX_INT8,
-        RECORD_FILE,
-        TOKENIZER_FILE,
-    )
-    from peft_sentiment.model.onnx_export import write_int8_onnx, write_onnx
-    from peft_sentiment.records import render_json
-    from peft_sentiment.records.export import ExportRecord
-
-    classifier = SentimentClassifier(model_name_or_path=find_base(options.base))
-    classifier.build_base(LABELS)
-    encoder, texts = classifier.encoder_, list(draw_reviews(options.reviews).texts)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if options.int8:
-            for_ranges = classifier.tokenize_texts(draw_reviews(32, skip=options.reviews).texts)
-            write_int8_onnx(encoder.model, folder / ONNX_FILE, for_ranges.token_ids)
-        else:
-            write_onnx(encoder.model, folder / ONNX_FILE)
-        shutil.copy(encoder.folder / TOKENIZER_FILE, folder)
-        files = {file: compute_sha256(folder / file) for file in (ONNX_FILE, TOKENIZER_FILE)}
-        record = ExportRecord(
-            FORMAT_VERSION, ONNX_INT8 if options.int8 else ONNX, "", files, LABELS, "str",
-            options.max_length, "head", None, "lora", encoder.name, None, encoder.sha256, {},
-            None, None,
-        )  # fmt: skip
-        (folder / RECORD_FILE).write_text(render_json(record), encoding="utf-8")
-        exported = OnnxClassifier.load(folder, threads=options.threads)
-    return time_scoring(lambda: exported.predict_reviews(texts), len(texts))
-
-
-def check_export(options: argparse.Namespace) -> Figures:
-    """Train with the default settings, export, and compare on held-out reviews."""
-    from peft_sentiment.inference.export import (
-        RANGE_REVIEWS,
-        CheckReviews,
-        ExportLimits,
-        export_adapter,
-    )
-    from peft_sentiment.model.exported_files import ONNX_INT8
-
-    train = draw_reviews(options.train_reviews)
-    test = draw_reviews(options.reviews + RANGE_REVIEWS, skip=options.train_reviews)
-    classifier = SentimentClassifier.from_settings(load_settings())
-    classifier.fit(train.texts, train.labels)
-    with tempfile.TemporaryDirectory() as name:
-        adapter, endless = Path(name) / "adapter", ExportLimits(1, 1, float("inf"))
-        classifier.save(adapter)
-        record = export_adapter(
-            adapter, classifier, ONNX_INT8, Path(name) / "export",
-            CheckReviews.build("packaged/imdb", test, LABELS, options.reviews), endless,
-            lambda _: contextlib.nullcontext(),
-        )  # fmt: skip
-    check = record.check
-    assert check is not None  # noqa: S101 - the export is written
-    return {
-        "flipped": check.flipped / check.reviews,
-        "accuracy_before": check.original.accuracy,
-        "accuracy_after": check.exported.accuracy,
-        "largest_logit_difference": check.largest_logit_difference,
-        "bytes_before": check.original.bytes,
-        "bytes_after": check.exported.bytes,
-    }
-
-
 def score_sentence_transformers(options: argparse.Namespace) -> Figures:
     """Encode by sentence-transformers, which computes the same encoder without the head."""
     from sentence_transformers import SentenceTransformer
@@ -309,15 +210,6 @@ def score_sentence_transformers(options: argparse.Namespace) -> Figures:
     body = Transformer(find_base(options.base), max_seq_length=options.max_length)
     model = SentenceTransformer(modules=[body, Pooling(body.get_word_embedding_dimension())])
     return time_scoring(lambda: model.encode(texts, batch_size=options.batch_size), len(texts))
-
-
-def time_scoring(score: Callable[[], object], count: int) -> Figures:
-    """Time the second of two calls."""
-    score()
-    start = time.perf_counter()
-    score()
-    seconds = time.perf_counter() - start
-    return {"reviews_per_second": count / seconds, "seconds": seconds}
 
 
 def measure_ceiling(_options: argparse.Namespace) -> Figures:
@@ -347,14 +239,16 @@ def compare_accuracy(options: argparse.Namespace) -> Figures:
     classifier.fit(train.texts, train.labels)
     seconds = time.perf_counter() - start
     predicted = classifier.predict(test.texts)
-    in_float32 = SentimentClassifier(bf16=False)
-    in_float32.build_base(LABELS)
-    classifier.precision_ = in_float32.precision_
-    flipped = np.mean(predicted != classifier.predict(test.texts))
+    flipped = 0.0
+    if not options.fp32:
+        in_float32 = SentimentClassifier(bf16=False)
+        in_float32.build_base(LABELS)
+        classifier.precision_ = in_float32.precision_
+        flipped = float(np.mean(predicted != classifier.predict(test.texts)))
     accuracy = np.mean(predicted == np.asarray(test.labels))
     return {
         "accuracy": float(accuracy),
-        "flipped_against_float32": float(flipped),
+        "flipped_against_float32": flipped,
         "seconds": seconds,
     }
 

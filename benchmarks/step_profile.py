@@ -14,7 +14,7 @@ from peft_sentiment.cli import set_up_libraries
 set_up_libraries()
 
 import torch  # noqa: E402 - the libraries are set up before they are loaded
-from contestants import draw_reviews  # noqa: E402
+from material import draw_reviews  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 from peft_sentiment import SentimentClassifier  # noqa: E402
