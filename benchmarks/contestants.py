@@ -45,6 +45,7 @@ def train_ours(options: argparse.Namespace) -> Figures:
     classifier = SentimentClassifier(
         model_name_or_path=find_base(options.base), max_length=options.max_length,
         truncation="head", num_train_epochs=1, per_device_train_batch_size=BATCH,
+        crop_length=0, weight_averaging=0.0,  # Every token is read, as the usual script does.
         bf16=False if options.fp32 else None, **LORA,
     )  # fmt: skip
     classifier.build_base(LABELS)
