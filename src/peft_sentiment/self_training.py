@@ -36,7 +36,7 @@ def study_unlabelled(foundation: Foundation, settings: Settings, console: Consol
     Raises:
         DataError: the file has no review to use.
         DivergenceError: the teacher's training has diverged.
-        SettingsError: half-labelled training can't be had with a companion.
+        SettingsError: there is to be a companion, which learns from labelled reviews alone.
     """
     if settings.data.unlabelled is None:
         return foundation

@@ -28,7 +28,7 @@ from peft_sentiment.model.adapters import get_bare_model
 from peft_sentiment.records import ContrastRecord, StepRecord
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.checkpoints import Event, load_checkpoint
-from peft_sentiment.training.contrast import read_states, train_contrast
+from peft_sentiment.training.contrast import derive_settings, read_states, train_contrast
 from peft_sentiment.training.fit import fit_adapter
 from peft_sentiment.training.head_fit import INVERSE_PENALTY, fit_head, regress
 from peft_sentiment.training.identity import TrainingIdentity
@@ -98,6 +98,23 @@ def test_a_step_has_one_loss_whichever_way_it_is_computed(
     assert padded > 0
     assert of_fast.keys() == of_padded.keys()
     assert all("lora_" in name for name in of_fast)
+
+
+def test_a_step_has_pairs_enough_in_no_more_memory_than_was_asked_for(
+    tiny_distilbert: Path, train: LabelledTokens
+) -> None:
+    """The fast path goes by tokens; elsewhere no batch has more reviews than the training's."""
+    run = build_run(tiny_distilbert, train)
+    small = dataclasses.replace(
+        run.settings, per_device_train_batch_size=4, gradient_checkpointing=True
+    )
+    settings = derive_settings(dataclasses.replace(run, settings=small))
+    assert settings.per_device_train_batch_size == 4
+    assert settings.gradient_accumulation_steps == 8
+    fast = dataclasses.replace(small, gradient_checkpointing=False)
+    settings = derive_settings(dataclasses.replace(run, settings=fast))
+    assert settings.per_device_train_batch_size == 32
+    assert settings.gradient_accumulation_steps == 1
 
 
 def test_the_loss_is_setfits() -> None:

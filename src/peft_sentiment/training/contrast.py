@@ -9,6 +9,7 @@ Shapes: N reviews, D width of the encoder, C labels.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,6 +26,7 @@ from peft_sentiment.model.adapters import get_bare_model
 from peft_sentiment.model.first_token import read_first_states
 from peft_sentiment.model.readers import build_packed_model, can_score_packed
 from peft_sentiment.records import StepRecord
+from peft_sentiment.training.gradients import can_use_packed
 from peft_sentiment.training.head_fit import fit_head
 from peft_sentiment.training.loop import TrainingRun, train_steps
 from peft_sentiment.training.objectives import LikenessObjective, compute_label_weights
@@ -48,7 +50,7 @@ def train_contrast(run: TrainingRun) -> Iterator[StepRecord]:
     require_contrast(run)
     stage = dataclasses.replace(
         run,
-        settings=derive_settings(run.settings),
+        settings=derive_settings(run),
         objective=LikenessObjective(run.train),
     )
     yield from train_steps(stage)
@@ -60,15 +62,20 @@ def train_contrast(run: TrainingRun) -> Iterator[StepRecord]:
     )
 
 
-def derive_settings(settings: TrainingSettings) -> TrainingSettings:
+def derive_settings(run: TrainingRun) -> TrainingSettings:
     """Return the settings of the stage, from those of the training that follows it.
 
     Its reviews are read whole, as they are for the head that is fitted in the end.
     """
+    settings, size = run.settings, run.settings.per_device_train_batch_size
+    if can_use_packed(run.model, settings, run.precision):
+        size = max(size, REVIEWS_PER_STEP)  # Memory is bounded by tokens there.
+    batches = max(settings.gradient_accumulation_steps, math.ceil(REVIEWS_PER_STEP / size))
     return dataclasses.replace(
         settings,
         num_train_epochs=settings.contrastive_epochs,
-        per_device_train_batch_size=max(REVIEWS_PER_STEP, settings.per_device_train_batch_size),
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=batches,
         crop_length=0,
     )
 
