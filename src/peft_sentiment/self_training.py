@@ -11,6 +11,7 @@ from peft_sentiment.config import DataSettings, Settings
 from peft_sentiment.data.sources import iterate_text_rows
 from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.foundation import Foundation, Lessons
+from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.records import ValidationRecord
 from peft_sentiment.records.reviews import Splits
 from peft_sentiment.reporting.console import show_pseudo_labels, show_validation
@@ -52,14 +53,7 @@ def study_unlabelled(foundation: Foundation, settings: Settings, console: Consol
             f"{settings.data.unlabelled}: no review in it is new. It needs reviews that are not "
             "among the training, validation and test reviews."
         )
-    teacher = clone(classifier)
-    teacher.build_base(splits.label_names)
-    with TrainingProgress(console, settings.training.logging_steps) as progress:
-        for event in teacher.iterate_fit(foundation.lessons.tokens, foundation.validation):
-            if isinstance(event, ValidationRecord):
-                show_validation(console, event)
-            else:
-                progress.update(event)
+    teacher = train_teacher(foundation, settings, console)
     with console.status(f"Labelling {len(texts):,} reviews"):
         probabilities = teacher.predict_proba(texts)
     shares = measure_shares(splits.train.labels, splits.label_names)
@@ -72,6 +66,25 @@ def study_unlabelled(foundation: Foundation, settings: Settings, console: Consol
     data = dataclasses.replace(foundation.data, unlabelled=len(texts), pseudo_labelled=len(places))
     lessons = Lessons(reviews, classifier.tokenize(reviews))
     return dataclasses.replace(foundation, lessons=lessons, data=data)
+
+
+def train_teacher(
+    foundation: Foundation, settings: Settings, console: Console
+) -> SentimentClassifier:
+    """Return a classifier that has been trained on the labelled reviews, with progress.
+
+    Raises:
+        DivergenceError: the loss is no number any more.
+    """
+    teacher: SentimentClassifier = clone(foundation.classifier)
+    teacher.build_base(foundation.splits.label_names)
+    with TrainingProgress(console, settings.training.logging_steps) as progress:
+        for event in teacher.iterate_fit(foundation.lessons.tokens, foundation.validation):
+            if isinstance(event, ValidationRecord):
+                show_validation(console, event)
+            else:
+                progress.update(event)
+    return teacher
 
 
 def iterate_unlabelled(settings: DataSettings, splits: Splits) -> Iterator[str]:
