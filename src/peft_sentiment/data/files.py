@@ -223,7 +223,7 @@ def _read_parquet(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[
             _require_string_type(path, columns[0], schema.field(columns[0]).type)
             batches = file.iter_batches(batch_size=_PARQUET_BATCH, columns=list(columns))
             yield from _list_values(path, columns, batches, bad)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Names may be no UTF-8.
         raise build_read_error(path, error) from error
 
 

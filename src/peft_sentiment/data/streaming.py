@@ -152,11 +152,11 @@ def _count_text_bytes(path: Path, column: str) -> int:
 
     try:
         footer = parquet.read_metadata(path)
-    except (pa.ArrowException, OSError):
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+        return sum(c.total_uncompressed_size for c in chunks if c.path_in_schema == column)
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return 0  # Reading it tells what is wrong with it.
-    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-    return sum(c.total_uncompressed_size for c in chunks if c.path_in_schema == column)
 
 
 def _load_hub(settings: DataSettings, seed: int, root: Path, told: Told) -> StreamedSplits:
