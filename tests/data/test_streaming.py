@@ -1,5 +1,6 @@
 """Streamed reviews are those that would be held in memory, and no part has a text of another."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,6 +133,13 @@ def test_a_broken_row_is_named_or_left_out(
     # What is on disk by now does not hide the row from who wants to be told.
     with pytest.raises(BadRowError, match=place):
         stream(tmp_path, train_file=str(folder))
+
+
+def test_a_file_whose_column_names_are_no_text_is_told(folder: Path, tmp_path: Path) -> None:
+    kept = Path(__file__).parent.parent / "corpus" / "readers" / "column-not-utf8.parquet"
+    shutil.copy(kept, folder / "z.parquet")
+    with pytest.raises(DataError, match=r"z\.parquet: the file can't be read"):
+        stream(tmp_path, train_file=(str(folder),))
 
 
 def test_files_are_read_again_when_one_changes(folder: Path, tmp_path: Path) -> None:
