@@ -88,14 +88,7 @@ def open_tokens(
         # A token has about four letters, and takes four bytes.
         lambda: min(text_bytes, _BYTES_OF_ID * length * len(pool)),
     )
-    column = MappedColumn(folder.path / IDS_FILE, np.int32)
-    reviews = StreamedTokens(
-        TokenIds(column, rows),
-        np.load(folder.path / "is_cut.npy")[rows],
-        count_special_tokens(tokenizer),
-        np.load(folder.path / "lengths.npy")[rows],
-        hashlib.sha256(folder.sha256.encode() + rows.tobytes()).hexdigest(),
-    )
+    reviews = _map_tokens(folder, rows, count_special_tokens(tokenizer))
     labels = streamed.splits.train.labels
     numbers = labels.numbers if isinstance(labels, Labels) else np.zeros(0, np.int32)
     size = settings.shuffle_buffer_size
@@ -107,6 +100,18 @@ def open_tokens(
         None if size == "full" else int(size),
     )
     return tokens, folder
+
+
+def _map_tokens(
+    folder: CachedFolder, rows: NDArray[np.int64], special_tokens: tuple[int, int]
+) -> StreamedTokens:
+    return StreamedTokens(
+        TokenIds(MappedColumn(folder.path / IDS_FILE, np.int32), rows),
+        np.load(folder.path / "is_cut.npy")[rows],
+        special_tokens,
+        np.load(folder.path / "lengths.npy")[rows],
+        hashlib.sha256(folder.sha256.encode() + rows.tobytes()).hexdigest(),
+    )
 
 
 def _write_tokens(
