@@ -29,7 +29,7 @@ from peft_sentiment.records import StepRecord
 from peft_sentiment.training.gradients import can_use_packed
 from peft_sentiment.training.head_fit import fit_head
 from peft_sentiment.training.loop import TrainingRun, train_steps
-from peft_sentiment.training.objectives import LikenessObjective, compute_label_weights
+from peft_sentiment.training.objectives import LikenessObjective, build_label_objective
 
 REVIEWS_PER_STEP = 32
 """Fewest reviews of a step: their pairs are all that it learns from."""
@@ -54,12 +54,9 @@ def train_contrast(run: TrainingRun) -> Iterator[StepRecord]:
         objective=LikenessObjective(run.train),
     )
     yield from train_steps(stage)
-    fit_head(
-        get_bare_model(run.model),
-        read_states(run),
-        run.train.targets,
-        weigh_labels(run),
-    )
+    labels = build_label_objective(run.train, run.settings.class_weights)
+    weights = labels.weigh(np.arange(len(run.train))).double().numpy()
+    fit_head(get_bare_model(run.model), read_states(run), run.train.targets, weights)
 
 
 def derive_settings(run: TrainingRun) -> TrainingSettings:
@@ -99,14 +96,6 @@ def require_contrast(run: TrainingRun) -> None:
             f"training.contrastive_epochs is {epochs:g}, but all training reviews have one label, "
             "so there are no pairs to tell apart. Raise --train-size, or set it to 0."
         )
-
-
-def weigh_labels(run: TrainingRun) -> NDArray[np.float64]:
-    """Return (N,) how much each training review counts."""
-    of_labels = compute_label_weights(run.train, run.settings.class_weights).numpy()
-    own = run.train.weights
-    weights: NDArray[np.float64] = of_labels[run.train.targets].astype(np.float64)
-    return weights if own is None else weights * own
 
 
 def read_states(run: TrainingRun) -> NDArray[np.float32]:

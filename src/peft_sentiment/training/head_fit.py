@@ -12,10 +12,8 @@ from peft.utils.other import ModulesToSaveWrapper
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from peft_sentiment.evaluation.probe import INVERSE_PENALTY
 from peft_sentiment.model.readers import READERS
-
-INVERSE_PENALTY = 0.003
-"""scikit-learn's C, for inputs of unit variance: what the linear probe was found to need, too."""
 
 MOST_ITERATIONS = 2000
 

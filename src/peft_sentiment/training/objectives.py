@@ -55,17 +55,18 @@ class LabelObjective:
 
     def weigh_step(self, chosen: NDArray[np.int64]) -> float:
         """Return the sum of the reviews' weights."""
-        return float(self._weigh(chosen).sum())
+        return float(self.weigh(chosen).sum())
 
     def compute(
         self, outputs: torch.Tensor, batch: NDArray[np.int64], total: float
     ) -> torch.Tensor:
         """Return the part of (B, C) logits in the step's loss."""
         targets = torch.from_numpy(self.train.targets[batch]).to(outputs.device)
-        weights = self._weigh(batch).to(outputs.device)
+        weights = self.weigh(batch).to(outputs.device)
         return (cross_entropy(outputs, targets, reduction="none") * weights).sum() / total
 
-    def _weigh(self, chosen: NDArray[np.int64]) -> torch.Tensor:
+    def weigh(self, chosen: NDArray[np.int64]) -> torch.Tensor:
+        """Return how much each of these reviews counts."""
         weights = self.label_weights[self.train.targets[chosen]]
         if self.train.weights is None:
             return weights
