@@ -44,7 +44,20 @@ def test_a_restart_by_torchrun_is_told_from_the_first_start(
     assert is_restarted() is restarted
 
 
-@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+@pytest.mark.parametrize("version", ["1", None])
+def test_fsdp_of_the_version_that_cannot_tell_weights_apart_is_refused(
+    version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.delenv("FSDP_VERSION", raising=False)
+    if version is not None:
+        monkeypatch.setenv("FSDP_VERSION", version)
+    with pytest.raises(SettingsError, match="--fsdp_version 2"), joined_processes("cpu"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["DEEPSPEED", "MEGATRON_LM"])
 def test_a_model_divided_among_processes_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

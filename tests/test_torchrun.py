@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 from several_processes import run_together
 from tiny_reviews import write_reviews_csv
 from tiny_runs import TinyRun
@@ -110,6 +111,24 @@ def test_one_process_alone_prints_and_writes(
     run = dataclasses.replace(whole, home=tmp_path)
     assert run_together(lambda: main(list_arguments(run)), is_joined=False) == [0, 0]
     assert capfd.readouterr().out.count("Adapter: ") == 1
+
+
+def test_a_command_whose_frozen_weights_are_divided_ends_as_one_without(
+    whole: TinyRun,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = dataclasses.replace(whole, home=tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    assert run_together(lambda: main(list_arguments(run)), is_joined=False) == [0, 0]
+    assert "frozen weights are divided among the processes" in capfd.readouterr().out
+    found, expected = (load_file(home.adapter / WEIGHTS) for home in (run, whole))
+    assert {name: weight.shape for name, weight in found.items()} == {
+        name: weight.shape for name, weight in expected.items()
+    }
+    assert main(["predict", "--adapter", str(run.adapter), "A film."]) == 0
 
 
 def test_an_error_of_all_processes_is_told_once(

@@ -229,7 +229,7 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
     parameters = count_parameters(classifier.build_adapter(lessons.tokens))
     show_parameters(run.console, parameters)
     show_passes(run.console, settings.training, len(lessons.tokens))
-    show_processes(run.console, get_processes().count, saver.identity.processes, settings.training)
+    show_processes(run.console, get_processes(), saver.identity.processes, settings.training)
     show_cache(run.console, classifier.plan_cache_bytes(lessons.tokens))
     events: list[Event] = list(saver.start.events) if saver.start else []
     with (

@@ -25,12 +25,14 @@ GRACE_SECONDS = 3.0
 """Another process waits so long before it tells its error: the main process may be telling the same
 one, and its end ends the others."""
 
+FSDP = "ACCELERATE_USE_FSDP"
+"""Variable of `accelerate launch` that asks to divide the frozen weights among the processes."""
+
 UNSUPPORTED = {
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
-"""Variable of `accelerate launch` -> what it asks for, which divides the model itself."""
+"""Other variables of it -> what they ask for, which divides the model in ways of its own."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Processes:
         count: processes in all.
         local_count: of them, those on this machine.
         device: of the tensors that are exchanged, such as `cpu` or `cuda:1`.
+        shard_weights: whether a training divides the frozen weights among them, by FSDP.
     """
 
     rank: int = 0
     count: int = 1
     local_count: int = 1
     device: str = "cpu"
+    shard_weights: bool = False
 
     @property
     def is_main(self) -> bool:
@@ -148,7 +152,8 @@ def joined_processes(device: str) -> Iterator[Processes]:
         yield get_processes()
         return
     processes = _join(device)
-    with _working_as(processes):
+    # Nobody else is to divide the model: transformers would load it into the first process alone.
+    with _without_variable(FSDP), _working_as(processes):
         try:
             yield processes
         except (PeftSentimentError, KeyboardInterrupt) as error:
@@ -163,6 +168,16 @@ def working_alone() -> Iterator[None]:
     """Let this process ask nothing of the others in this block, which may have ended."""
     with _working_as(Processes(rank=get_processes().rank)):
         yield
+
+
+@contextmanager
+def _without_variable(name: str) -> Iterator[None]:
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value
 
 
 @contextmanager
@@ -193,12 +208,17 @@ def is_restarted() -> bool:
 
 def _join(device: str) -> Processes:
     for variable, name in UNSUPPORTED.items():
-        if os.environ.get(variable, "").lower() in ("1", "true"):
+        if _is_set(variable):
             raise SettingsError(
-                f"{variable} is set: {name} would divide the model itself among the processes, "
-                "but here each of them holds the whole model, and only gradients are exchanged. "
-                "Launch without it."
+                f"{variable} is set: {name} would divide the model in a way of its own. Launch "
+                "without it; what divides the frozen weights here is FSDP (--use_fsdp "
+                "--fsdp_version 2)."
             )
+    if _is_set(FSDP) and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise SettingsError(
+            f"{FSDP} is set and FSDP_VERSION is {os.environ.get('FSDP_VERSION', '1')}, but "
+            "adapters need version 2, which divides weight by weight. Launch with --fsdp_version 2."
+        )
     import torch
     from accelerate.state import AcceleratorState, PartialState
 
@@ -207,7 +227,12 @@ def _join(device: str) -> Processes:
     with _losses_told():
         state = PartialState(cpu=is_cpu, **_open_own_store())
     local = _count_local()
-    return Processes(state.process_index, state.num_processes, local, str(state.device))
+    rank, count = state.process_index, state.num_processes
+    return Processes(rank, count, local, str(state.device), _is_set(FSDP))
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true")
 
 
 def _count_local() -> int:

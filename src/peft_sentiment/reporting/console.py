@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peft_sentiment.config import TrainingSettings
+from peft_sentiment.processes import Processes
 from peft_sentiment.records import (
     DataRecord,
     Environment,
@@ -109,13 +110,15 @@ def show_passes(console: Console, settings: TrainingSettings, reviews: int) -> N
 
 
 def show_processes(
-    console: Console, processes: int, began_with: int, settings: TrainingSettings
+    console: Console, processes: Processes, began_with: int, settings: TrainingSettings
 ) -> None:
     """Show how many processes train together, if there are several or have been."""
     reviews = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    if processes > 1 or began_with > 1:
-        origin = "" if processes == began_with else f", as it began with {began_with}"
-        say(console, f"Processes {processes}, {reviews * began_with} reviews a step{origin}")
+    if processes.count > 1 or began_with > 1:
+        origin = "" if processes.count == began_with else f", as it began with {began_with}"
+        say(console, f"Processes {processes.count}, {reviews * began_with} reviews a step{origin}")
+    if processes.shard_weights:
+        say(console, "FSDP     frozen weights are divided among the processes")
 
 
 def show_cache(console: Console, size: int) -> None:

@@ -65,7 +65,7 @@ def derive_settings(run: TrainingRun) -> TrainingSettings:
     Its reviews are read whole, as they are for the head that is fitted in the end.
     """
     settings, size = run.settings, run.settings.per_device_train_batch_size
-    if can_use_packed(run.model, settings, run.precision):
+    if can_use_packed(run.model, settings, run.precision, run.processes):
         size = max(size, REVIEWS_PER_STEP)  # Memory is bounded by tokens there.
     batches = max(settings.gradient_accumulation_steps, math.ceil(REVIEWS_PER_STEP / size))
     return dataclasses.replace(
@@ -81,7 +81,7 @@ def require_contrast(run: TrainingRun) -> None:
     """Check that a model can be trained on pairs.
 
     Raises:
-        SettingsError: it can't, or there are no pairs of unlike labels.
+        SettingsError: it can't, also with FSDP, or there are no pairs of unlike labels.
     """
     epochs = run.settings.contrastive_epochs
     if not can_score_packed(run.model):
@@ -90,6 +90,12 @@ def require_contrast(run: TrainingRun) -> None:
             f"training.contrastive_epochs is {epochs:g}, but where the head of a {kind} with this "
             "method reads is not known. It is for DistilBERT, BERT, RoBERTa, XLM-RoBERTa, "
             "CamemBERT and ELECTRA with adapters in linear layers, LoRA for one. Set it to 0."
+        )
+    if run.processes.shard_weights:
+        raise SettingsError(
+            f"training.contrastive_epochs is {epochs:g}, but this stage reads the encoder "
+            "without its head, and weights that FSDP divides are gathered for the whole model "
+            "alone. Launch without --use_fsdp, or set it to 0."
         )
     if len(np.unique(run.train.targets)) < 2:
         raise SettingsError(

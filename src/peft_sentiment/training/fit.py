@@ -38,6 +38,7 @@ from peft_sentiment.training.loop import (
 )
 from peft_sentiment.training.random_states import capture_random_states
 from peft_sentiment.training.saving import CheckpointSaver
+from peft_sentiment.training.sharding import whole_on_device
 
 EventKind = TypeVar("EventKind", ContrastRecord, StepRecord, ValidationRecord)
 
@@ -94,7 +95,10 @@ def _train(
         fit.average.update(step.step)
         yield fit.note(step)
         if validation is not None and fit.is_validation_due(validation):
-            with fit.average.in_use():
+            with (
+                fit.average.in_use(),
+                whole_on_device(run.model, run.precision, run.processes),
+            ):
                 validated = fit.best.offer(validate(run, validation, step))
             yield fit.note(validated)
         if saver is not None:

@@ -3,6 +3,7 @@
 Shapes: B reviews of a batch, N tokens of them, T tokens of the longest, D width, C labels.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from peft_sentiment.model.precision import Precision
 from peft_sentiment.model.readers import build_packed_model, can_train_packed
 from peft_sentiment.model.streams import count_streams, map_streams
 from peft_sentiment.model.workspace import Workspace
-from peft_sentiment.processes import Processes
+from peft_sentiment.processes import Processes, get_processes
 from peft_sentiment.training.lower_layers import LowerLayersCache
 from peft_sentiment.training.objectives import Objective
 from peft_sentiment.training.stretches import Stretches
@@ -76,15 +77,28 @@ class PaddedGradients:
         # Summed and divided by the whole step's weight, every review counts the same,
         # however the step is divided into batches.
         total = self.objective.weigh_step(chosen)
-        own, loss = chosen[self.processes.rank :: self.processes.count], 0.0
-        for batch in split_batches(own, self.settings.per_device_train_batch_size):
-            batch_loss = self._compute_loss(batch, step, total)
+        loss = 0.0
+        for batch, share in self._take_share(chosen):
+            batch_loss = share * self._compute_loss(batch, step, total)
             self.accelerator.backward(batch_loss)
             loss += float(batch_loss.detach())
         return loss
 
     def recall(self, chosen: NDArray[np.int64]) -> None:
         """Do nothing: a step leaves nothing behind but weights."""
+
+    def _take_share(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], float]]:
+        """Yield this process's batches of a step, and what each counts.
+
+        Where a layer's weights are gathered from all processes, all compute equally many batches:
+        one that has a batch less computes a review once more, which counts nothing.
+        """
+        processes, size = self.processes, self.settings.per_device_train_batch_size
+        own = [*split_batches(chosen[processes.rank :: processes.count], size)]
+        yield from ((batch, 1.0) for batch in own)
+        most = math.ceil(len(chosen[:: processes.count]) / size)
+        if processes.shard_weights and len(own) < most:
+            yield chosen[:1], 0.0
 
     def _compute_loss(self, batch: NDArray[np.int64], step: int, total: float) -> torch.Tensor:
         """Return a batch's part of the step's loss."""
@@ -206,10 +220,12 @@ class PackedGradients:
         return x
 
 
-def can_use_packed(model: nn.Module, settings: TrainingSettings, precision: Precision) -> bool:
-    """Tell whether the fast path can train a model as the settings ask for."""
+def can_use_packed(
+    model: nn.Module, settings: TrainingSettings, precision: Precision, processes: Processes
+) -> bool:
+    """Tell whether the fast path can train a model as the settings and the launcher ask for."""
     is_plain = precision.device.type == "cpu" and not settings.gradient_checkpointing
-    return is_plain and can_train_packed(model)
+    return is_plain and not processes.shard_weights and can_train_packed(model)
 
 
 def build_packed_gradients(
@@ -266,7 +282,7 @@ def plan_cache_bytes(
     model: nn.Module, train: LabelledTokens, settings: TrainingSettings, precision: Precision
 ) -> int:
     """Return what a training is going to keep of the frozen lower layers on disk."""
-    if not can_use_packed(model, settings, precision):
+    if not can_use_packed(model, settings, precision, get_processes()):
         return 0
     packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
     stretches = Stretches(train.reviews, settings.crop_length, settings.seed)

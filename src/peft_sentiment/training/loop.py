@@ -40,6 +40,7 @@ from peft_sentiment.training.gradients import (
 from peft_sentiment.training.method_steps import AdaLoraSteps, begin_adalora, build_optimizer
 from peft_sentiment.training.objectives import Objective, build_label_objective
 from peft_sentiment.training.random_states import restore_random_states
+from peft_sentiment.training.sharding import computing_model
 from peft_sentiment.training.stretches import Stretches
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -262,7 +263,7 @@ def gradient_source(
     objective = run.objective or build_label_objective(run.train, settings.class_weights)
     with ExitStack() as stack:
         source: GradientSource
-        if can_use_packed(run.model, settings, precision):
+        if can_use_packed(run.model, settings, precision, processes):
             source = build_packed_gradients(
                 run.model, objective, stretches, settings, precision, stack, processes
             )
@@ -302,15 +303,18 @@ def prepared_by_accelerate(run: TrainingRun) -> Iterator[tuple[Accelerator, nn.M
         cpu=run.precision.device.type == "cpu",
         device_placement=False,
     )
-    with gradient_checkpointing(run.model, run.settings.gradient_checkpointing):
+    with (
+        computing_model(run.model, run.precision, run.processes) as computing,
+        gradient_checkpointing(computing, run.settings.gradient_checkpointing),
+    ):
         # Not wrapped for several processes: `SharedGradients` exchanges gradients once a step.
         # Accelerate's way, at every batch, waits for ever where one has a batch less than another.
-        model = accelerator.prepare_model(run.model, device_placement=False, evaluation_mode=True)
+        model = accelerator.prepare_model(computing, device_placement=False, evaluation_mode=True)
         try:
             yield accelerator, model
         finally:
             accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-            vars(run.model).pop("forward", None)  # the class's own, but bound to this object
+            vars(computing).pop("forward", None)  # the class's own, but bound to this object
             run.model.eval()
 
 
