@@ -31,6 +31,7 @@ from material import (  # noqa: E402
     find_base,
     time_scoring,
 )
+from training_contestants import reach_ours, reach_usual, train_usual  # noqa: E402
 
 from peft_sentiment import SentimentClassifier  # noqa: E402
 from peft_sentiment.config import load_settings  # noqa: E402
@@ -81,44 +82,6 @@ def count_training_gflop(lengths: "np.ndarray[Any, Any]", classifier: SentimentC
     attention = 6 * (layers - 1) * width
     tokens, squares = lengths.sum(), (lengths**2).sum()
     return float(2 * (tokens * (forward + backward) + squares * attention) / 1e9)
-
-
-def train_usual(options: argparse.Namespace) -> Figures:
-    """Time `Trainer` with `peft`, as the libraries' examples have it: float32, padded to length."""
-    import datasets
-    from peft import LoraConfig, TaskType, get_peft_model
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        Trainer,
-        TrainingArguments,
-    )
-
-    reviews, base = draw_reviews(options.reviews), find_base(options.base)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
-    config = LoraConfig(task_type=TaskType.SEQ_CLS, target_modules=["q_lin", "v_lin"], **LORA)
-    model = get_peft_model(model, config)
-    rows = {"text": list(reviews.texts), "label": [LABELS.index(name) for name in reviews.labels]}
-    data = datasets.Dataset.from_dict(rows).map(
-        lambda batch: tokenizer(
-            batch["text"], truncation=True, max_length=options.max_length, padding="max_length"
-        ),
-        batched=True,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder, per_device_train_batch_size=BATCH, num_train_epochs=1,
-            learning_rate=1e-3, report_to="none", save_strategy="no", disable_tqdm=True,
-            logging_strategy="no",
-        )  # fmt: skip
-        trainer = Trainer(
-            model=model, args=arguments, train_dataset=data, processing_class=tokenizer
-        )
-        start = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - start
-    return {"reviews_per_second": len(reviews) / seconds, "seconds": seconds}
 
 
 def score_ours(options: argparse.Namespace) -> Figures:
@@ -257,6 +220,8 @@ def compare_accuracy(options: argparse.Namespace) -> Figures:
 CONTESTANTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "train-ours": train_ours,
     "train-usual": train_usual,
+    "reach-ours": reach_ours,
+    "reach-usual": reach_usual,
     "score-ours": score_ours,
     "score-pipeline": score_pipeline,
     "score-onnx": score_onnx,
