@@ -1,6 +1,5 @@
 """The page to try adapters on, as a person uses it: in a browser."""
 
-import signal
 import socket
 import subprocess
 import sys
@@ -33,11 +32,13 @@ def address(finished_tiny_run: TinyRun) -> Iterator[str]:
     command = [*DEMO, f"first={folder}", f"second={folder}", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        said = process.stdout.readline()
-        assert f"http://127.0.0.1:{port}/" in said, said
-        yield f"http://127.0.0.1:{port}/"
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
+        try:
+            said = process.stdout.readline()
+            assert f"http://127.0.0.1:{port}/" in said, said
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            process.terminate()  # Ctrl-C is ignored by what a shell has started in the background.
+            process.stdout.read()
 
 
 def find_free_port() -> int:

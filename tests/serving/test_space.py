@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -44,7 +43,7 @@ def test_the_app_of_the_docs_shows_the_page(finished_tiny_run: TinyRun, tmp_path
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
                 assert "PEFT Sentiment" in answer.read().decode()
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
 
 
 def test_the_space_asks_for_the_gradio_that_is_pinned() -> None:
