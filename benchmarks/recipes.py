@@ -20,6 +20,7 @@ from quality import draw_reviews, load_domains
 from peft_sentiment import SentimentClassifier
 from peft_sentiment.commands.flags import add_setting_flags
 from peft_sentiment.config import list_setting_fields, load_settings
+from peft_sentiment.config.data import USUAL_SIZES
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.records.reviews import Reviews
 
@@ -56,7 +57,8 @@ def main() -> None:
     parser.set_defaults(overrides={})
     add_setting_flags(parser, list_setting_fields())
     options = parser.parse_args()
-    domains, size = load_domains(), int(load_settings(overrides=options.overrides).data.train_size)
+    domains, asked = load_domains(), load_settings(overrides=options.overrides).data.train_size
+    size = USUAL_SIZES["train"] if asked == "auto" else int(asked)
     pool = domains.pool.take(range(len(domains.pool) - CHOOSING))
     choosing = domains.pool.take(range(len(pool), len(domains.pool)))
     lines = TRIALS.read_text().splitlines() if TRIALS.exists() else []
