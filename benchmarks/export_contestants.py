@@ -26,6 +26,17 @@ from peft_sentiment.files import compute_sha256  # noqa: E402
 def score_export(options: argparse.Namespace) -> Figures:
     """Score by an exported adapter: `onnx-int8` if asked for, else `onnx`; tokenizing included."""
     from peft_sentiment.inference.onnx import OnnxClassifier
+
+    texts = list(draw_reviews(options.reviews).texts)
+    with tempfile.TemporaryDirectory() as name:
+        folder, base = Path(name), find_base(options.base)
+        write_export(folder, base, options.max_length, options.reviews, is_int8=options.int8)
+        exported = OnnxClassifier.load(folder, threads=options.threads)
+    return time_scoring(lambda: exported.predict_reviews(texts), len(texts))
+
+
+def write_export(folder: Path, base: str, max_length: int, skip: int, is_int8: bool) -> None:
+    """Export an encoder with an untrained head; int8 ranges come from the reviews after `skip`."""
     from peft_sentiment.model.exported_files import (
         FORMAT_VERSION,
         ONNX,
@@ -38,26 +49,22 @@ def score_export(options: argparse.Namespace) -> Figures:
     from peft_sentiment.records import render_json
     from peft_sentiment.records.export import ExportRecord
 
-    classifier = SentimentClassifier(model_name_or_path=find_base(options.base))
+    classifier = SentimentClassifier(model_name_or_path=base)
     classifier.build_base(LABELS)
-    encoder, texts = classifier.encoder_, list(draw_reviews(options.reviews).texts)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if options.int8:
-            for_ranges = classifier.tokenize_texts(draw_reviews(32, skip=options.reviews).texts)
-            write_int8_onnx(encoder.model, folder / ONNX_FILE, for_ranges.token_ids)
-        else:
-            write_onnx(encoder.model, folder / ONNX_FILE)
-        shutil.copy(encoder.folder / TOKENIZER_FILE, folder)
-        files = {file: compute_sha256(folder / file) for file in (ONNX_FILE, TOKENIZER_FILE)}
-        record = ExportRecord(
-            FORMAT_VERSION, ONNX_INT8 if options.int8 else ONNX, "", files, LABELS, "str",
-            options.max_length, "head", None, "lora", encoder.name, None, encoder.sha256, {},
-            None, None,
-        )  # fmt: skip
-        (folder / RECORD_FILE).write_text(render_json(record), encoding="utf-8")
-        exported = OnnxClassifier.load(folder, threads=options.threads)
-    return time_scoring(lambda: exported.predict_reviews(texts), len(texts))
+    encoder = classifier.encoder_
+    if is_int8:
+        for_ranges = classifier.tokenize_texts(draw_reviews(32, skip=skip).texts)
+        write_int8_onnx(encoder.model, folder / ONNX_FILE, for_ranges.token_ids)
+    else:
+        write_onnx(encoder.model, folder / ONNX_FILE)
+    shutil.copy(encoder.folder / TOKENIZER_FILE, folder)
+    files = {file: compute_sha256(folder / file) for file in (ONNX_FILE, TOKENIZER_FILE)}
+    record = ExportRecord(
+        FORMAT_VERSION, ONNX_INT8 if is_int8 else ONNX, "", files, LABELS, "str",
+        max_length, "head", None, "lora", encoder.name, None, encoder.sha256, {},
+        None, None,
+    )  # fmt: skip
+    (folder / RECORD_FILE).write_text(render_json(record), encoding="utf-8")
 
 
 def check_export(options: argparse.Namespace) -> Figures:

@@ -1,31 +1,37 @@
-"""Where the time of a training step goes: torch's operators of one stream, in kinds.
+"""Where the time of a training step, of scoring or of an int8 export goes, in kinds of operators.
 
-    python benchmarks/step_profile.py [--steps 8] [--max-length 512]
+    python benchmarks/step_profile.py [training | scoring | export] [--reviews 128]
 
-Trains the encoder of the quickstart preset on one thread, after some steps to warm up, with torch's
-profiler on, which itself takes time: believe the shares. What no operator took is Python's.
+One thread, after some reviews to warm up, with the library's own profiler on, which itself takes
+time: believe the shares. What no operator took is Python's. Training and scoring are the quickstart
+preset's; the export is `onnx-int8` of the same encoder.
 """
 
 import argparse
 import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from peft_sentiment.cli import set_up_libraries
 
 set_up_libraries()
 
 import torch  # noqa: E402 - the libraries are set up before they are loaded
-from material import draw_reviews  # noqa: E402
+from export_contestants import write_export  # noqa: E402
+from material import BATCH, LABELS, draw_reviews, find_base  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 from peft_sentiment import SentimentClassifier  # noqa: E402
+from peft_sentiment.records import StepRecord  # noqa: E402
 
-WARM_UP = 4
-BATCH = 16
+WARM_UP = 4 * BATCH
 
-KINDS = {
+TORCH_KINDS = {
     "products of linear layers": ("linear_pointwise", "addmm", "aten::mm", "aten::linear"),
     "products of attention": ("bmm", "baddbmm", "aten::matmul"),
-    "softmax": ("exp", "softmax", "aten::sum", "aten::div", "reciprocal", "amax"),
+    "softmax": ("exp", "softmax", "aten::sum", "aten::div", "reciprocal", "amax", "aminmax"),
     "GELU": ("gelu",),
     "norms": ("layer_norm",),
     "sums and factors": ("aten::add", "aten::mul", "aten::sub", "lerp", "foreach", "aten::addcmul"),
@@ -35,46 +41,118 @@ KINDS = {
 }
 """Kind -> parts of operators' names; the first kind that fits an operator has it."""
 
+ONNX_KINDS = {
+    "products in int8": ("MatMulInteger",),
+    "choosing the scales of int8": ("DynamicQuantizeLinear", "QuantizeLinear"),
+    "attention, in float32": ("MultiHeadAttention",),
+    "other products, in float32": ("MatMul", "Gemm"),
+    "GELU": ("Gelu",),
+    "norms": ("LayerNormalization",),
+    "sums and factors": ("Add", "Mul", "Sum", "Sub"),
+}
+"""The same for ONNX Runtime's."""
 
-def find_kind(operator: str) -> str:
+
+def find_kind(operator: str, kinds: dict[str, tuple[str, ...]]) -> str:
     """Return the kind of an operator."""
-    for kind, parts in KINDS.items():
+    for kind, parts in kinds.items():
         if any(part in operator for part in parts):
             return kind
     return "other operators"
 
 
+def share_out(
+    total: float, operators: Iterable[tuple[str, float]], kinds: dict[str, tuple[str, ...]]
+) -> None:
+    """Print the share of each kind in so many microseconds."""
+    taken: dict[str, float] = {}
+    for name, microseconds in operators:
+        kind = find_kind(name, kinds)
+        taken[kind] = taken.get(kind, 0.0) + microseconds
+    taken["Python and waiting"] = total - sum(taken.values())
+    for kind, microseconds in sorted(taken.items(), key=lambda item: -item[1]):
+        print(f"| {kind} | {microseconds / total:.1%} |".replace("%", " %"))
+
+
+def say_size(reviews: int, tokens: float, dtype: str, seconds: float) -> None:
+    """Print what was measured."""
+    print(f"{reviews} reviews, {tokens / reviews:.0f} tokens each, {dtype}: {seconds:.2f} s")
+
+
+def build_classifier(max_length: int) -> SentimentClassifier:
+    """Return the preset's classifier, which reads reviews whole."""
+    classifier = SentimentClassifier(
+        crop_length=0, num_train_epochs=1, per_device_train_batch_size=BATCH,
+        max_length=max_length, truncation="head",
+    )  # fmt: skip
+    classifier.build_base(LABELS)
+    return classifier
+
+
+def profile_training(count: int, max_length: int) -> None:
+    """Profile optimizer steps."""
+    classifier = build_classifier(max_length)
+    events = classifier.iterate_fit(classifier.tokenize(draw_reviews(count + WARM_UP)), None)
+    list(itertools.islice(events, WARM_UP // BATCH))
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        steps = [event for event in events if isinstance(event, StepRecord)]
+    seconds, tokens = sum(step.seconds for step in steps), sum(step.tokens for step in steps)
+    reviews = sum(step.reviews for step in steps)
+    say_size(reviews, tokens, classifier.precision_.dtype_name, seconds)
+    averages = profiler.key_averages()
+    share_out(seconds * 1e6, ((e.key, e.self_cpu_time_total) for e in averages), TORCH_KINDS)
+
+
+def profile_scoring(count: int, max_length: int) -> None:
+    """Profile scoring, tokenizing included."""
+    classifier = build_classifier(max_length)
+    classifier.predict_reviews(draw_reviews(WARM_UP, skip=count).texts)
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        done = classifier.predict_reviews(draw_reviews(count).texts)
+    say_size(count, done.tokens.sum(), classifier.precision_.dtype_name, done.seconds)
+    averages = profiler.key_averages()
+    share_out(done.seconds * 1e6, ((e.key, e.self_cpu_time_total) for e in averages), TORCH_KINDS)
+
+
+def profile_export(count: int, max_length: int) -> None:
+    """Profile scoring by the export in int8, tokenizing included."""
+    from peft_sentiment.inference import onnx
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_export(folder, find_base("default"), max_length, count + WARM_UP, is_int8=True)
+        runtime = onnx.require_onnxruntime()
+        options = runtime.SessionOptions()
+        options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        exported = onnx.OnnxClassifier.load(folder, threads=1)
+        exported.predict_reviews(draw_reviews(WARM_UP, skip=count).texts)
+        exported.session = runtime.InferenceSession(folder / onnx.ONNX_FILE, options)
+        done = exported.predict_reviews(draw_reviews(count).texts)
+        events = json.loads(Path(exported.session.end_profiling()).read_text())
+    say_size(count, done.tokens.sum(), "int8", done.seconds)
+    nodes = [event for event in events if event["cat"] == "Node" and "op_name" in event["args"]]
+    # A branch of an If is told beside the If, whose time holds it.
+    parts = ((e["args"]["op_name"], e["dur"]) for e in nodes if e["args"]["op_name"] != "If")
+    share_out(done.seconds * 1e6, parts, ONNX_KINDS)
+
+
+PARTS: dict[str, Callable[[int, int], None]] = {
+    "training": profile_training,
+    "scoring": profile_scoring,
+    "export": profile_export,
+}
+
+
 def main() -> None:
-    """Profile some steps and print what took how much."""
+    """Profile a part and print what took how much."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("part", nargs="?", choices=PARTS, default="training")
+    parser.add_argument("--reviews", type=int, default=128)
     parser.add_argument("--max-length", type=int, default=512)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    reviews = draw_reviews((options.steps + WARM_UP) * BATCH)
-    classifier = SentimentClassifier(
-        crop_length=0, num_train_epochs=1, per_device_train_batch_size=BATCH,
-        max_length=options.max_length, truncation="head",
-    )  # fmt: skip
-    classifier.build_base(("negative", "positive"))
-    tokens = classifier.tokenize(reviews)
-    events = classifier.iterate_fit(tokens, None)
-    list(itertools.islice(events, WARM_UP))
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
-        steps = list(events)
-    total = sum(step.seconds for step in steps) * 1e6
-    taken: dict[str, float] = {}
-    for entry in profiler.key_averages():
-        kind = find_kind(entry.key)
-        taken[kind] = taken.get(kind, 0.0) + entry.self_cpu_time_total
-    taken["Python and waiting"] = total - sum(taken.values())
-    done = sum(step.reviews for step in steps)
-    print(
-        f"{done} reviews, {sum(step.tokens for step in steps) / done:.0f} tokens each, "
-        f"{classifier.precision_.dtype_name}: {total / 1e6:.2f} s on one thread"
-    )
-    for kind, microseconds in sorted(taken.items(), key=lambda item: -item[1]):
-        print(f"| {kind} | {microseconds / total:.1%} |".replace("%", " %"))
+    PARTS[options.part](options.reviews, options.max_length)
 
 
 if __name__ == "__main__":
