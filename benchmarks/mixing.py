@@ -35,7 +35,9 @@ def load_packed(folders: list[str]) -> list[PackedModel]:
         classifier = SentimentClassifier.load(folder)
         model, precision = classifier.model_, classifier.precision_
         encoder.share(model)
-        packed.append(encoder.build_packed_model(model, precision.dtype, precision.choose_form))
+        packed.append(
+            encoder.build_packed_model(model, precision.dtype, precision.choose_scoring_form)
+        )
     return packed
 
 

@@ -58,18 +58,22 @@ def _examine_device() -> Iterator[Finding]:
     measured = load_measurement(device, EncoderShape())
     for dtype_name, rate in measured.matmul_rates.items():
         yield f"  {dtype_name}", f"{rate / 1e9:,.0f} GFLOP/s in matrix products"
-    for dtype_name, lengths in measured.attention_seconds.items():
-        yield (
-            f"  attention, {dtype_name}",
-            "; ".join(
-                f"{length} tokens: "
-                + ", ".join(f"{form} {1e3 * seconds:.1f} ms" for form, seconds in forms.items())
-                for length, forms in lengths.items()
-            ),
-        )
+    for what, timings in (
+        ("scoring", measured.scoring_seconds),
+        ("training", measured.training_seconds),
+    ):
+        for dtype_name, lengths in timings.items():
+            yield (
+                f"  attention, {what}, {dtype_name}",
+                "; ".join(
+                    f"{length} tokens: "
+                    + ", ".join(f"{form} {1e3 * seconds:.1f} ms" for form, seconds in forms.items())
+                    for length, forms in lengths.items()
+                ),
+            )
     precision = choose_precision(device, TrainingSettings())
     yield "  in use", f"{precision.dtype_name} ({precision.reason})"
-    yield "  ", f"attention: {precision.describe_attention()}"
+    yield "  ", f"attention: {precision.attention_forms.describe()}"
 
 
 def _examine_packaged_models() -> Iterator[Finding]:

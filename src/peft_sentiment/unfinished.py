@@ -19,7 +19,7 @@ from peft_sentiment.files import locked, write_text
 from peft_sentiment.foundation import Foundation
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.interruptions import StopRequest, Termination
-from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.precision import AttentionForms, Precision
 from peft_sentiment.processes import get_processes
 from peft_sentiment.records import ContrastRecord
 from peft_sentiment.records.reviews import Reviews
@@ -109,7 +109,10 @@ def identify_training(settings: Settings, foundation: Foundation) -> TrainingIde
         base_sha256=foundation.classifier.encoder_.sha256,
         precision={
             "dtype": precision.dtype_name,
-            "attention_forms": {str(n): form for n, form in precision.attention_forms.items()},
+            "attention_forms": {
+                work: {str(length): form for length, form in forms.items()}
+                for work, forms in vars(precision.attention_forms).items()
+            },
         },
         environment={
             "device": environment.device,
@@ -188,9 +191,14 @@ def take_over_precision(precision: Precision, identity: TrainingIdentity) -> Pre
 
     It is measured, and could come out differently today.
     """
-    forms = {int(length): form for length, form in identity.precision["attention_forms"].items()}
+    forms = AttentionForms(
+        **{
+            work: {int(length): form for length, form in of_work.items()}
+            for work, of_work in identity.precision["attention_forms"].items()
+        }
+    )
     dtype = getattr(torch, identity.precision["dtype"])
-    if (dtype, forms) == (precision.dtype, dict(precision.attention_forms)):
+    if (dtype, forms) == (precision.dtype, precision.attention_forms):
         return precision
     return Precision(precision.device, dtype, "as the resumed run began", forms)
 

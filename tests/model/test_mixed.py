@@ -42,7 +42,7 @@ def pack_shared(models: list[PeftModel], precision: Precision) -> list[PackedMod
     for model in models:
         encoder.share(model)
     return [
-        encoder.build_packed_model(model, precision.dtype, precision.choose_form)
+        encoder.build_packed_model(model, precision.dtype, precision.choose_scoring_form)
         for model in models
         if encoder.holds_frame(model)
     ]

@@ -118,7 +118,7 @@ def test_every_known_architecture_gives_its_own_logits_and_gradients(
     folder = build_tiny_encoder(model_type, tmp_path / model_type)
     model = build_adapter_with_effect(folder, AdapterSettings(r=4)).eval()
     logits, expected = compute_by_autograd(model, reviews, targets)
-    scorer = build_packed_model(model, torch.float32, FLOAT32.choose_form, is_merged=True)
+    scorer = build_packed_model(model, torch.float32, FLOAT32.choose_scoring_form, is_merged=True)
     scores = scorer.score(pack_reviews(reviews.token_ids), Workspace())
     torch.testing.assert_close(scores, logits, atol=1e-5, rtol=1e-4)
     packed = build_packed_model(model, torch.float32, lambda _: "products", is_merged=False)

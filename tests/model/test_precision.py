@@ -1,6 +1,8 @@
 """Devices and dtypes: what is asked for, or what is measured to be fast."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from peft_sentiment.model import precision
 from peft_sentiment.model.precision import (
     FORMS,
     PROBE_LENGTHS,
+    AttentionForms,
     EncoderShape,
     Measurement,
     Precision,
@@ -87,14 +90,17 @@ def test_bfloat16_is_used_only_where_it_is_measured_to_be_worth_it(
 def build_measurement(speed_up: float) -> Measurement:
     rates = {"float32": 1e9, "bfloat16": speed_up * 1e9}
     seconds = {"64": {"products": 1.0, "fused": 2.0}, "512": {"products": 4.0, "fused": 3.0}}
-    return Measurement(rates, {"float32": seconds, "bfloat16": seconds})  # type: ignore[dict-item]
+    of_dtypes: Any = {"float32": seconds, "bfloat16": seconds}
+    fused: Any = {dtype: {"64": {"products": 2.0, "fused": 1.0}} for dtype in of_dtypes}
+    return Measurement(rates, scoring_seconds=fused, training_seconds=of_dtypes)
 
 
 def test_the_measured_rates_and_seconds_are_of_both_dtypes() -> None:
     measured = measure(CPU, SHAPE)
     assert measured.matmul_rates.keys() == {"float32", "bfloat16"}
     assert all(1e6 < rate < 1e15 for rate in measured.matmul_rates.values())
-    for lengths in measured.attention_seconds.values():
+    timings = (measured.scoring_seconds, measured.training_seconds)
+    for lengths in itertools.chain.from_iterable(timing.values() for timing in timings):
         assert [int(length) for length in lengths] == list(PROBE_LENGTHS)
         assert all(0 < forms[form] < 10 for forms in lengths.values() for form in FORMS)
 
@@ -105,9 +111,11 @@ def test_each_review_takes_the_form_that_is_faster_near_its_length() -> None:
     assert [chosen.choose_form(n) for n in (1, 64, 280, 300, 9000)] == [
         "products", "products", "products", "fused", "fused"
     ]  # fmt: skip
-    assert chosen.describe_attention() == "products near 64 tokens; fused near 512 tokens"
-    assert Precision(CPU, torch.float32, "", {64: "products"}).describe_attention() == "products"
-    assert Precision(CPU, torch.float32, "").describe_attention() == "fused"
+    assert {chosen.choose_scoring_form(n) for n in (1, 64, 9000)} == {"fused"}
+    assert (
+        forms.describe() == "scoring fused; training products near 64 tokens, fused near 512 tokens"
+    )
+    assert AttentionForms().describe() == "scoring fused; training fused"
 
 
 def test_a_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ from tiny_training import FLOAT32, build_tiny_adapter, build_tiny_training, toke
 
 from peft_sentiment.config import AdapterSettings
 from peft_sentiment.errors import OutputError
-from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.precision import AttentionForms, Precision
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training import lower_layers
 from peft_sentiment.training.loop import train_steps
 from peft_sentiment.training.lower_layers import LowerLayersCache
 
-BFLOAT16 = Precision(torch.device("cpu"), torch.bfloat16, "test", {64: "products"})
+BFLOAT16 = Precision(
+    torch.device("cpu"), torch.bfloat16, "test", AttentionForms(training={64: "products"})
+)
 
 
 @pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])

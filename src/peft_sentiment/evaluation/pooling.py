@@ -61,7 +61,9 @@ def pool_reviews(
 def _iterate_packed(
     model: nn.Module, reviews: TokenizedReviews, batch_size: int, precision: Precision
 ) -> Iterator[PooledBatch]:
-    packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=True)
+    packed = build_packed_model(
+        model, precision.dtype, precision.choose_scoring_form, is_merged=True
+    )
 
     def pool(batch: NDArray[np.int64], workspace: Workspace) -> PooledBatch:
         laid_out = pack_reviews([reviews.token_ids[i] for i in batch])

@@ -102,7 +102,9 @@ def iterate_packed_logits(
     model: nn.Module, reviews: TokenizedReviews, batch_size: int, precision: Precision
 ) -> Iterator[BatchLogits]:
     """Yield logits by the fast path: adapters merged, no padding, a batch a stream."""
-    packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=True)
+    packed = build_packed_model(
+        model, precision.dtype, precision.choose_scoring_form, is_merged=True
+    )
     yield from score_packed(packed, reviews, batch_size)
 
 

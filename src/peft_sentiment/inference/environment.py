@@ -26,7 +26,7 @@ def describe_environment(precision: Precision) -> Environment:
         device=str(precision.device),
         dtype=precision.dtype_name,
         dtype_reason=precision.reason,
-        attention=precision.describe_attention(),
+        attention=precision.attention_forms.describe(),
         threads=torch.get_num_threads(),
         commit=find_commit(),
     )

@@ -53,7 +53,7 @@ class QuickClassifier:
         metadata = model.metadata
         own = {"max_length": metadata.max_length, "truncation": metadata.truncation}
         return cls(
-            model.pack(precision.dtype, precision.choose_form),
+            model.pack(precision.dtype, precision.choose_scoring_form),
             EncodingTokenizer(model.tokenizer),
             metadata.label_names,
             settings.updated({"data": own}, str(folder)),

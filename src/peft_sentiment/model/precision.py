@@ -34,14 +34,17 @@ from peft_sentiment.model.workspace import Workspace
 WORTHWHILE_SPEED_UP = 1.3
 """bfloat16 must be this much faster than float32 to be worth its rounding."""
 
-METHOD = 1
+METHOD = 2
 """Of measuring; raise it when another measurement is to replace those that were kept."""
 
 PROBE_TOKENS = 2048
-PROBE_LENGTHS = (64, 128, 256, 512)
+PROBE_LENGTHS = (32, 64, 128, 256, 512)
 """Tokens of a review at which the forms of attention are timed."""
 
 FORMS: tuple[AttentionForm, ...] = ("products", "fused")
+
+Timings = dict[str, dict[str, dict[AttentionForm, float]]]
+"""dtype -> tokens of a review -> form of attention -> seconds on one thread."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,62 @@ class Measurement:
 
     Attributes:
         matmul_rates: dtype -> operations a second of all threads (multiply and add count as two).
-        attention_seconds: dtype -> tokens of a review -> form -> seconds on one thread for
-            attention and its gradient.
+        scoring_seconds: of attention.
+        training_seconds: of attention and its gradient.
     """
 
     matmul_rates: dict[str, float]
-    attention_seconds: dict[str, dict[str, dict[AttentionForm, float]]]
+    scoring_seconds: Timings
+    training_seconds: Timings
 
     @property
     def speed_up(self) -> float:
         """Rate of bfloat16 over that of float32."""
         return self.matmul_rates["bfloat16"] / self.matmul_rates["float32"]
 
-    def choose_forms(self, dtype: str) -> dict[int, AttentionForm]:
-        """Return the faster form at each length that was measured."""
-        return {
-            int(length): min(FORMS, key=lambda form: seconds[form])
-            for length, seconds in self.attention_seconds[dtype].items()
-        }
+    def choose_forms(self, dtype: str) -> "AttentionForms":
+        """Return the faster forms at each length that was measured."""
+        return AttentionForms(
+            *(
+                {
+                    int(length): min(FORMS, key=lambda form: seconds[form])
+                    for length, seconds in timings[dtype].items()
+                }
+                for timings in (self.scoring_seconds, self.training_seconds)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class AttentionForms:
+    """Tokens of a review -> form of attention, where reviews lie end to end.
+
+    Attributes:
+        scoring: where no gradient is to follow.
+        training: where one is.
+    """
+
+    scoring: Mapping[int, AttentionForm] = field(default_factory=dict)
+    training: Mapping[int, AttentionForm] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Return the forms in words."""
+        return f"scoring {_describe(self.scoring)}; training {_describe(self.training)}"
+
+
+def _describe(forms: Mapping[int, AttentionForm]) -> str:
+    lengths: dict[AttentionForm, list[str]] = {}
+    for length, form in sorted(forms.items()):
+        lengths.setdefault(form, []).append(str(length))
+    if len(lengths) < 2:
+        return next(iter(lengths), "fused")
+    return ", ".join(f"{form} near {' '.join(n)} tokens" for form, n in lengths.items())
+
+
+def _find_nearest(forms: Mapping[int, AttentionForm], length: int) -> AttentionForm:
+    if not forms:
+        return "fused"
+    return forms[min(forms, key=lambda n: abs(n - length))]
 
 
 @dataclass(frozen=True)
@@ -92,13 +133,13 @@ class Precision:
     Attributes:
         dtype: of the frozen weights and the activations; what is trained stays in float32.
         reason: why this dtype, in words.
-        attention_forms: tokens of a review -> form of attention, where reviews lie end to end.
+        attention_forms: which form attention takes.
     """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
-    attention_forms: Mapping[int, AttentionForm] = field(default_factory=dict)
+    attention_forms: AttentionForms = field(default_factory=AttentionForms)
 
     @property
     def dtype_name(self) -> str:
@@ -106,19 +147,12 @@ class Precision:
         return str(self.dtype).removeprefix("torch.")
 
     def choose_form(self, length: int) -> AttentionForm:
-        """Return the form of attention for a review of so many tokens."""
-        if not self.attention_forms:
-            return "fused"
-        return self.attention_forms[min(self.attention_forms, key=lambda n: abs(n - length))]
+        """Return the form of attention for a review of so many tokens that is trained on."""
+        return _find_nearest(self.attention_forms.training, length)
 
-    def describe_attention(self) -> str:
-        """Return the forms of attention in words."""
-        lengths: dict[AttentionForm, list[str]] = {}
-        for length, form in sorted(self.attention_forms.items()):
-            lengths.setdefault(form, []).append(str(length))
-        if len(lengths) < 2:
-            return next(iter(lengths), "fused")
-        return "; ".join(f"{form} near {', '.join(n)} tokens" for form, n in lengths.items())
+    def choose_scoring_form(self, length: int) -> AttentionForm:
+        """Return the form for a review that is only scored."""
+        return _find_nearest(self.attention_forms.scoring, length)
 
     def autocast(self) -> torch.autocast:
         """Return a block in which the matrix products compute in `dtype`."""
@@ -255,18 +289,25 @@ def measure(device: torch.device, shape: EncoderShape) -> Measurement:
     names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
     rates = {n: _measure_matmul(device, d, shape) for n, d in zip(names, dtypes, strict=True)}
     if device.type != "cpu":
-        return Measurement(rates, {name: {} for name in names})
+        nothing: Timings = {name: {} for name in names}
+        return Measurement(rates, nothing, nothing)
     with one_thread(), torch.no_grad():
-        seconds = {
-            name: {
-                str(length): {
-                    form: _measure_attention(length, dtype, form, shape) for form in FORMS
-                }
-                for length in PROBE_LENGTHS
-            }
-            for name, dtype in zip(names, dtypes, strict=True)
+        scoring, training = (
+            {n: _measure_forms(d, shape, trains) for n, d in zip(names, dtypes, strict=True)}
+            for trains in (False, True)
+        )
+    return Measurement(rates, scoring, training)
+
+
+def _measure_forms(
+    dtype: torch.dtype, shape: EncoderShape, trains: bool
+) -> dict[str, dict[AttentionForm, float]]:
+    return {
+        str(length): {
+            form: _measure_attention(length, dtype, form, shape, trains) for form in FORMS
         }
-    return Measurement(rates, seconds)
+        for length in PROBE_LENGTHS
+    }
 
 
 def _measure_matmul(device: torch.device, dtype: torch.dtype, shape: EncoderShape) -> float:
@@ -277,7 +318,7 @@ def _measure_matmul(device: torch.device, dtype: torch.dtype, shape: EncoderShap
 
 
 def _measure_attention(
-    length: int, dtype: torch.dtype, form: AttentionForm, shape: EncoderShape
+    length: int, dtype: torch.dtype, form: AttentionForm, shape: EncoderShape, trains: bool
 ) -> float:
     generator, workspace = torch.Generator().manual_seed(0), Workspace()
     q, k, v, gradient = (
@@ -287,8 +328,9 @@ def _measure_attention(
 
     def call() -> None:
         workspace.release()
-        _, kept = attend(q, k, v, groups, shape.heads, lambda _: form, workspace, keep=True)
-        pull_attention(gradient, kept, groups, shape.heads, workspace)
+        _, kept = attend(q, k, v, groups, shape.heads, lambda _: form, workspace, keep=trains)
+        if trains:
+            pull_attention(gradient, kept, groups, shape.heads, workspace)
 
     return _time_best(call, torch.device("cpu"), tries=3)
 

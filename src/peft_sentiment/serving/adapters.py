@@ -81,7 +81,9 @@ class ServedClassifier:
         precision, model = classifier.precision_, classifier.model_
         self._packed: PackedModel | None = None
         if precision.device.type == "cpu" and can_score_packed(model):
-            self._packed = encoder.build_packed_model(model, precision.dtype, precision.choose_form)
+            self._packed = encoder.build_packed_model(
+                model, precision.dtype, precision.choose_scoring_form
+            )
         self.mixable = self._packed if encoder.holds_frame(model) else None
 
     @property

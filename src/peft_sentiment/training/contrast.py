@@ -123,7 +123,9 @@ def _iterate_states(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     precision, size = run.precision, run.settings.per_device_eval_batch_size
     if precision.device.type == "cpu":
-        packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=True)
+        packed = build_packed_model(
+            model, precision.dtype, precision.choose_scoring_form, is_merged=True
+        )
         yield from score_packed(packed.without_head(), reviews, size)
         return
     for batch in iterate_scoring_batches(reviews.lengths, size):
