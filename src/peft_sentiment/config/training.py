@@ -59,7 +59,7 @@ class TrainingSettings:
     """Batches whose gradients are added up before the weights move; every review counts the
     same."""
 
-    max_tokens_per_batch: int = 4096
+    max_tokens_per_batch: int = 3072
     """Tokens in memory at once on a CPU; a step with more is computed in parts, with the same
     result. When memory is short, try 2048."""
 
