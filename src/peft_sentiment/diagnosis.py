@@ -15,12 +15,8 @@ from peft_sentiment.config import PACKAGED_MODELS, TrainingSettings
 from peft_sentiment.errors import PeftSentimentError
 from peft_sentiment.inference.environment import read_versions
 from peft_sentiment.model.packaged import get_cache_folder, load_packaged_folder
-from peft_sentiment.model.precision import (
-    EncoderShape,
-    choose_precision,
-    load_measurement,
-    pick_device,
-)
+from peft_sentiment.model.precision import choose_precision, pick_device
+from peft_sentiment.model.speed import EncoderShape, load_measurement
 
 HUB_TIMEOUT = 3.0
 """Seconds that the hub has for an answer."""

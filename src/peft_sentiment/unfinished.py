@@ -19,7 +19,8 @@ from peft_sentiment.files import locked, write_text
 from peft_sentiment.foundation import Foundation
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.interruptions import StopRequest, Termination
-from peft_sentiment.model.precision import AttentionForms, Precision
+from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.speed import AttentionForms
 from peft_sentiment.processes import get_processes
 from peft_sentiment.records import ContrastRecord
 from peft_sentiment.records.reviews import Reviews

@@ -10,18 +10,16 @@ from tiny_training import CPU
 
 from peft_sentiment.config import TrainingSettings
 from peft_sentiment.errors import SettingsError
-from peft_sentiment.model import precision
-from peft_sentiment.model.precision import (
+from peft_sentiment.model import precision, speed
+from peft_sentiment.model.precision import Precision, choose_precision, pick_device
+from peft_sentiment.model.speed import (
     FORMS,
     PROBE_LENGTHS,
     AttentionForms,
     EncoderShape,
     Measurement,
-    Precision,
-    choose_precision,
     load_measurement,
     measure,
-    pick_device,
 )
 
 SHAPE = EncoderShape(width=16, inner=32, heads=2)
@@ -121,7 +119,7 @@ def test_each_review_takes_the_form_that_is_faster_near_its_length() -> None:
 def test_a_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PEFT_SENTIMENT_CACHE", str(tmp_path))
     first = load_measurement(CPU, SHAPE)
-    monkeypatch.delattr(precision, "measure")
+    monkeypatch.delattr(speed, "measure")
     assert load_measurement(CPU, SHAPE) == first
 
 
@@ -130,7 +128,7 @@ def test_a_damaged_measurement_is_made_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damaged: str
 ) -> None:
     monkeypatch.setenv("PEFT_SENTIMENT_CACHE", str(tmp_path))
-    monkeypatch.setattr(precision, "measure", lambda *_: build_measurement(2.0))
+    monkeypatch.setattr(speed, "measure", lambda *_: build_measurement(2.0))
     load_measurement(CPU, SHAPE)
     [file] = tmp_path.glob("speed-*.json")
     file.write_text(damaged)

@@ -9,7 +9,8 @@ from tiny_training import FLOAT32, build_tiny_adapter, build_tiny_training, toke
 
 from peft_sentiment.config import AdapterSettings
 from peft_sentiment.errors import OutputError
-from peft_sentiment.model.precision import AttentionForms, Precision
+from peft_sentiment.model.precision import Precision
+from peft_sentiment.model.speed import AttentionForms
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training import lower_layers
 from peft_sentiment.training.loop import train_steps

@@ -29,12 +29,8 @@ from peft_sentiment.inference.scoring import (
 from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
 from peft_sentiment.model.exported_files import is_export
 from peft_sentiment.model.methods import count_virtual_tokens
-from peft_sentiment.model.precision import (
-    Precision,
-    choose_precision,
-    get_encoder_shape,
-    pick_device,
-)
+from peft_sentiment.model.precision import Precision, choose_precision, pick_device
+from peft_sentiment.model.speed import get_encoder_shape
 from peft_sentiment.processes import get_processes
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.calibration import Calibration

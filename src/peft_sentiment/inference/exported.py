@@ -11,7 +11,8 @@ from peft_sentiment.errors import ExportError
 from peft_sentiment.inference.onnx import OnnxClassifier
 from peft_sentiment.model.encoder import load_encoder
 from peft_sentiment.model.exported_files import MERGED, REMEDY, load_export_record, require_verified
-from peft_sentiment.model.precision import choose_precision, get_encoder_shape, pick_device
+from peft_sentiment.model.precision import choose_precision, pick_device
+from peft_sentiment.model.speed import get_encoder_shape
 
 if typing.TYPE_CHECKING:
     from peft_sentiment.inference.classifier import SentimentClassifier

@@ -13,8 +13,9 @@ from peft_sentiment.config import Settings
 from peft_sentiment.evaluation.companion import load_companion, save_companion
 from peft_sentiment.inference.environment import read_versions
 from peft_sentiment.model.metadata import FORMAT_VERSION, AdapterMetadata
-from peft_sentiment.model.precision import choose_precision, get_encoder_shape, pick_device
+from peft_sentiment.model.precision import choose_precision, pick_device
 from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
+from peft_sentiment.model.speed import get_encoder_shape
 
 if typing.TYPE_CHECKING:
     from peft_sentiment.inference.classifier import SentimentClassifier

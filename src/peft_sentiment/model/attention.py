@@ -3,7 +3,7 @@
 Two forms compute the same. `fused` is torch's own kernel, which never holds the attention weights.
 `products` is two batched matrix products around an exponential, which keeps the weights for the
 backward pass. Which one is faster depends on machine, dtype, head width and length, by up to four
-times either way; `precision.py` measures it.
+times either way; `speed.py` measures it.
 
 Products are made at lengths rounded up to `ROUNDING`: oneDNN compiles a kernel for each shape it
 meets, which takes time and up to 1 MB, and reviews come in all lengths.

@@ -34,7 +34,7 @@ from peft_sentiment.model.metadata import (
 )
 from peft_sentiment.model.packaged import load_packaged_folder
 from peft_sentiment.model.packed import PackedModel
-from peft_sentiment.model.precision import EncoderShape
+from peft_sentiment.model.speed import EncoderShape
 
 Weights = dict[str, torch.Tensor]
 
