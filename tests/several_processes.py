@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -11,18 +10,11 @@ from typing import Any
 
 import accelerate.state  # noqa: F401 - once, before they are forked
 import torch
+from free_port import find_free_port
 
 from peft_sentiment.processes import joined_processes
 
 SECONDS = 120.0
-
-
-def find_free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def run_together(

@@ -110,10 +110,10 @@ def test_each_review_takes_the_form_that_is_faster_near_its_length() -> None:
         "products", "products", "products", "fused", "fused"
     ]  # fmt: skip
     assert {chosen.choose_scoring_form(n) for n in (1, 64, 9000)} == {"fused"}
-    assert (
-        forms.describe() == "scoring fused; training products near 64 tokens, fused near 512 tokens"
+    assert forms.describe() == (
+        "fused to score and products near 64 tokens, fused near 512 tokens to train"
     )
-    assert AttentionForms().describe() == "scoring fused; training fused"
+    assert AttentionForms().describe() == "fused to score and fused to train"
 
 
 def test_a_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

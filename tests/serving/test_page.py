@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import pytest
+from free_port import find_free_port
 from reporting.browser import OpenedPage, open_page
 from tiny_runs import TinyRun
 
@@ -39,13 +40,6 @@ def address(finished_tiny_run: TinyRun) -> Iterator[str]:
         finally:
             process.terminate()  # Ctrl-C is ignored by what a shell has started in the background.
             process.stdout.read()
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

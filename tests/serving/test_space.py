@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tomllib
@@ -11,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from free_port import find_free_port
 from tiny_runs import TinyRun
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +28,7 @@ def test_the_app_of_the_docs_shows_the_page(finished_tiny_run: TinyRun, tmp_path
     pytest.importorskip("gradio")
     shutil.copytree(finished_tiny_run.adapter, tmp_path / "saved_peft_model")
     (tmp_path / "app.py").write_text(read_block("python"), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_free_port()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
     command = [sys.executable, str(tmp_path / "app.py")]
     with subprocess.Popen(

@@ -72,7 +72,7 @@ class AttentionForms:
 
     def describe(self) -> str:
         """Return the forms in words."""
-        return f"scoring {_describe(self.scoring)}; training {_describe(self.training)}"
+        return f"{_describe(self.scoring)} to score and {_describe(self.training)} to train"
 
     def choose_for_scoring(self, length: int) -> AttentionForm:
         """Return the form for a review of so many tokens that is only scored."""

@@ -60,7 +60,7 @@ def show_foundation(
     labels = ", ".join(f"{name} {as_count(count)}" for name, count in data.label_counts.items())
     facts = {
         "Model": f"{model_name}; ready after {as_duration(seconds)}",
-        "Device": f"{environment.device}, {environment.dtype}, {environment.attention} attention, "
+        "Device": f"{environment.device}, {environment.dtype}, attention {environment.attention}, "
         f"{environment.threads} threads",
         "Data": f"{data.name}; {as_count(data.duplicates_removed)} duplicates removed",
         "Reviews": f"{as_count(data.train)} training, {as_count(data.validation)} validation, "
