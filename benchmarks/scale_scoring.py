@@ -2,9 +2,10 @@
 
     python benchmarks/scale_scoring.py saved_peft_model --rows 100000
 
-The packaged reviews are repeated with keys of their own. A worker is killed twice, then the driver
-once, and the same command goes on. Checked are: every key once, the labels of offline scoring, and
-that no part that was finished has been written again. Printed are the rate and the workers' memory.
+The packaged reviews and sentences, in turn, are repeated with keys of their own. A worker is killed
+twice, then the driver once, and the same command goes on. Checked are: every key once, the labels
+of offline scoring, and that no part that was finished has been written again. Printed are the rate
+and the workers' memory.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import psutil
 import pyarrow as pa
 from pyarrow import parquet
 
-from peft_sentiment.config import DataSettings
+from peft_sentiment.config import PACKAGED_ROTTEN_TOMATOES, DataSettings
 from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.inference.loading import load_labeller
@@ -33,7 +34,9 @@ ACTOR = "ray::Map"
 
 def write_reviews(folder: Path, rows: int, distinct: int) -> list[str]:
     """Write so many keyed rows of so many texts into Parquet files; return the texts."""
-    texts = list(load_reviews(DataSettings()).train.texts[:distinct])
+    sources = (DataSettings(), DataSettings(dataset_name=PACKAGED_ROTTEN_TOMATOES))
+    parts = [load_reviews(source).train.texts[: distinct // 2] for source in sources]
+    texts = list(itertools.chain.from_iterable(zip(*parts, strict=True)))
     endless = itertools.cycle(texts)
     for number in range(FILES):
         keys = range(number * rows // FILES, (number + 1) * rows // FILES)

@@ -186,6 +186,15 @@ def pad_batch(
     return torch.from_numpy(batch), torch.from_numpy(mask.astype(np.int64))
 
 
+def iterate_padded_scoring_batches(
+    reviews: TokenizedReviews, batch_size: int, pad_id: int, device: "torch.device"
+) -> "Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor | None]]":
+    """Yield the places of each batch's reviews, and ids and mask of `pad_batch` on a device."""
+    for places in iterate_scoring_batches(reviews.lengths, batch_size):
+        ids, mask = pad_batch([reviews.token_ids[place] for place in places], pad_id)
+        yield places, ids.to(device), None if mask is None else mask.to(device)
+
+
 def iterate_padded_batches(
     reviews: TokenizedReviews, size: int, pad_id: int, rng: np.random.Generator
 ) -> "Iterator[dict[str, torch.Tensor]]":

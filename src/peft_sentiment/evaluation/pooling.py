@@ -11,7 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from peft_sentiment.data.batching import TokenizedReviews, iterate_scoring_batches, pad_batch
+from peft_sentiment.data.batching import (
+    TokenizedReviews,
+    iterate_padded_scoring_batches,
+    iterate_scoring_batches,
+)
 from peft_sentiment.evaluation.packed_scoring import MOST_TOKENS
 from peft_sentiment.evaluation.prediction import evaluation_mode
 from peft_sentiment.evaluation.shares import score_shares
@@ -93,11 +97,10 @@ def _iterate_padded(
     batch_size: int,
     precision: Precision,
 ) -> Iterator[PooledBatch]:
+    batches = iterate_padded_scoring_batches(reviews, batch_size, pad_id, precision.device)
     with reading_every_token(model):
-        for batch in iterate_scoring_batches(reviews.lengths, batch_size):
-            ids, mask = pad_batch([reviews.token_ids[i] for i in batch], pad_id)
+        for batch, ids, mask in batches:
             mask = torch.ones_like(ids) if mask is None else mask
-            ids, mask = ids.to(precision.device), mask.to(precision.device)
             with torch.inference_mode(), precision.autocast():
                 states = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
             weights = mask[:, :, None].float()  # (B, T, 1)

@@ -13,8 +13,7 @@ from torch import nn
 from peft_sentiment.config import Truncation
 from peft_sentiment.data.batching import (
     TokenizedReviews,
-    iterate_scoring_batches,
-    pad_batch,
+    iterate_padded_scoring_batches,
     tokenize_reviews,
 )
 from peft_sentiment.evaluation.packed_scoring import BatchLogits, score_packed
@@ -116,11 +115,9 @@ def iterate_padded_logits(
     precision: Precision,
 ) -> Iterator[BatchLogits]:
     """Yield logits by the model itself; for any model and device."""
-    for batch in iterate_scoring_batches(reviews.lengths, batch_size):
-        ids, mask = pad_batch([reviews.token_ids[i] for i in batch], pad_id)
+    batches = iterate_padded_scoring_batches(reviews, batch_size, pad_id, precision.device)
+    for batch, ids, mask in batches:
         with torch.inference_mode(), precision.autocast():
-            ids = ids.to(precision.device)
-            mask = None if mask is None else mask.to(precision.device)
             logits = model(input_ids=ids, attention_mask=mask).logits
         yield batch, logits.float().cpu().numpy()
 

@@ -13,6 +13,7 @@ rounded up, G reviews of like length that are multiplied together.
 """
 
 import itertools
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -28,6 +29,12 @@ ChooseForm = Callable[[int], AttentionForm]
 ROUNDING = 32
 GROUP_TOKENS = 512
 """Short reviews are multiplied together up to this many tokens; for long ones it gains nothing."""
+
+FUSED_ROUNDING = 16
+"""Keys of torch's kernel; a tail of fewer is computed one by one there."""
+
+MOST_PADDING = 0.99
+"""Share of a row's sum of exponentials that may come from padding; float32 has digits for it."""
 
 LARGEST_SUM = 1e30
 """Exponentials are taken as they come while their sums stay below this and above its inverse;
@@ -109,7 +116,7 @@ def attend(
     for group in groups:
         place = workspace.mark()
         if choose_form(group.rounded) == "fused":
-            kept = _attend_fused((query, key, value), group, heads)
+            kept = _attend_fused((query, key, value), group, heads, workspace, keep)
         else:
             kept = _attend_by_products((query, key, value), group, heads, workspace)
         _put_by_token(kept.outputs, attended, group, heads)
@@ -161,11 +168,51 @@ def _clear_padding(scores: torch.Tensor, group: Group, heads: int, value: float)
             scores[place * heads : (place + 1) * heads, :, length:].fill_(value)
 
 
-def _attend_fused(inputs: Sequence[torch.Tensor], group: Group, heads: int) -> Kept:
-    """Attend within a group of one review, which torch's kernel parallelises by itself."""
+def _attend_fused(
+    inputs: Sequence[torch.Tensor], group: Group, heads: int, workspace: Workspace, keep: bool
+) -> Kept:
+    """Attend within a group of one review, by torch's kernel."""
+    if not keep and inputs[0].dtype == torch.bfloat16:
+        outputs = _attend_rounded(inputs, group, heads, workspace)
+        if outputs is not None:
+            return Kept((), outputs, outputs, None)
     q, k, v = (_as_heads(x, group, heads) for x in inputs)
     outputs, logarithms = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
     return Kept((q, k, v), outputs, logarithms, None)
+
+
+def _attend_rounded(
+    inputs: Sequence[torch.Tensor], group: Group, heads: int, workspace: Workspace
+) -> torch.Tensor | None:
+    """Return the (1, H, T, d) attention over a review whose keys and values end in zeros.
+
+    In bfloat16 the kernel is up to twice as fast over a round number of keys, and compiles for
+    fewer numbers. A key of zeros has the score 0: it adds 1 to the sum of a row's exponentials,
+    whose logarithm the kernel gives, and a value of zeros adds nothing. So the rows are off by a
+    factor that is known. None where they are next to nothing but padding.
+    """
+    ((start, length),) = group.reviews
+    keys = round_up(length, FUSED_ROUNDING)
+    query, *others = (x[start : start + length] for x in inputs)
+    key, value = (_fill_up(x, keys, workspace) for x in others)
+    q, k, v = (x.view(1, len(x), heads, -1).transpose(1, 2) for x in (query, key, value))
+    outputs, logarithms = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    if keys > length:
+        of_padding = (keys - length) * torch.exp(-logarithms)  # (1, H, T), share of each sum
+        if float(of_padding.amax()) > MOST_PADDING:
+            return None
+        outputs.mul_((1 / (1 - of_padding)).to(outputs.dtype)[..., None])
+    return typing.cast("torch.Tensor", outputs)
+
+
+def _fill_up(x: torch.Tensor, rows: int, workspace: Workspace) -> torch.Tensor:
+    """Return so many rows: those of x, and zeros."""
+    if len(x) == rows:
+        return x
+    filled = workspace.take(rows, x.shape[1], dtype=x.dtype)
+    filled[: len(x)].copy_(x)
+    filled[len(x) :].zero_()
+    return filled
 
 
 def pull_attention(
@@ -237,80 +284,6 @@ def _pull_fused(
 def _nothing(x: torch.Tensor) -> torch.Tensor:
     """Return what `baddbmm` adds with beta 0."""
     return x.new_empty(1, 1, 1)
-
-
-@dataclass(frozen=True)
-class FirstKept:
-    """What the backward pass of `attend_first` needs; n tokens of the reviews.
-
-    Attributes:
-        query_rows: (n, H, d), for each token the query of its review.
-        key: (n, H, d); value alike.
-        weights: (n, H), float32.
-        owners: (n,), number of each token's review.
-    """
-
-    query_rows: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    weights: torch.Tensor
-    owners: torch.Tensor
-
-
-def attend_first(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], heads: int
-) -> tuple[torch.Tensor, FirstKept]:
-    """Return the attention of each review's first token over the review's tokens.
-
-    One query a review is no product of matrices; row by row it is a few passes over memory.
-
-    Args:
-        query: (B, D), of the first tokens.
-        key: (N, D), of all tokens.
-        value: (N, D).
-        lengths: tokens of each of the B reviews.
-        heads: H.
-
-    Returns:
-        (B, D), and what `pull_first_attention` needs.
-    """
-    n, width = sum(lengths), query.shape[1] // heads
-    owners = torch.repeat_interleave(torch.tensor(lengths))
-    key, value = (x[:n].view(n, heads, width) for x in (key, value))
-    query_rows = query.view(-1, heads, width)[owners]
-    scores = (query_rows * key).sum(-1, dtype=torch.float32) * width**-0.5  # (n, H)
-    weights = torch.cat([torch.softmax(part, dim=0) for part in scores.split(list(lengths))])
-    attended = _sum_by_review(value * weights[..., None].to(value.dtype), lengths)
-    kept = FirstKept(query_rows, key, value, weights, owners)
-    return attended.view_as(query), kept
-
-
-def pull_first_attention(
-    gradient: torch.Tensor, kept: FirstKept, lengths: Sequence[int], rows: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the gradients of the (B, D) query and of the (N, D) key and value.
-
-    Args:
-        gradient: (B, D), of what `attend_first` returned.
-        kept: by it.
-        lengths: as there.
-        rows: N.
-    """
-    dtype, (n, heads, width) = gradient.dtype, kept.key.shape
-    g = gradient.view(-1, heads, width)[kept.owners]  # (n, H, d)
-    of_weights = (g * kept.value).sum(-1, dtype=torch.float32)  # (n, H)
-    means = _sum_by_review(of_weights * kept.weights, lengths)[kept.owners]
-    of_scores = (kept.weights * (of_weights - means) * width**-0.5)[..., None].to(dtype)
-    of_query = _sum_by_review(of_scores * kept.key, lengths).view_as(gradient)
-    of_key, of_value = (gradient.new_zeros(rows, heads * width) for _ in range(2))
-    torch.mul(of_scores, kept.query_rows, out=of_key[:n].view(n, heads, width))
-    torch.mul(g, kept.weights[..., None].to(dtype), out=of_value[:n].view(n, heads, width))
-    return of_query, of_key, of_value
-
-
-def _sum_by_review(x: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """Return (B, ...), the sums of (n, ...) over each review's tokens."""
-    return torch.stack([part.sum(0) for part in torch.split(x, list(lengths))])
 
 
 def _by_head(

@@ -17,10 +17,9 @@ from peft_sentiment.model.attention import (
     ChooseForm,
     Group,
     attend,
-    attend_first,
     pull_attention,
-    pull_first_attention,
 )
+from peft_sentiment.model.first_attention import attend_first, pull_first
 from peft_sentiment.model.linear import FrozenLinear, Projection, Tape
 from peft_sentiment.model.packing import PackedReviews
 from peft_sentiment.model.workspace import Workspace
@@ -122,7 +121,7 @@ class Layer:
         """Return the (N, D) gradient of the input, or None for the first layer that is trained."""
         kept_query, kept_key, kept_value, kept_attention, kept_rest = kept
         of_attended, of_first = self._pull_rest(gradient, kept_rest, tape)
-        of_query, of_key, of_value = pull_first_attention(
+        of_query, of_key, of_value = pull_first(
             of_attended, kept_attention, reviews.lengths, len(reviews.ids)
         )
         parts = ((self.key, of_key, kept_key), (self.value, of_value, kept_value))

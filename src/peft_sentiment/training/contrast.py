@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from peft_sentiment.config import TrainingSettings
-from peft_sentiment.data.batching import TokenizedReviews, iterate_scoring_batches, pad_batch
+from peft_sentiment.data.batching import TokenizedReviews, iterate_padded_scoring_batches
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.evaluation.packed_scoring import score_packed
 from peft_sentiment.evaluation.prediction import evaluation_mode
@@ -128,9 +128,8 @@ def _iterate_states(
         )
         yield from score_packed(packed.without_head(), reviews, size)
         return
-    for batch in iterate_scoring_batches(reviews.lengths, size):
-        ids, mask = pad_batch([reviews.token_ids[i] for i in batch], run.pad_id)
-        on_device = None if mask is None else mask.to(precision.device)
+    batches = iterate_padded_scoring_batches(reviews, size, run.pad_id, precision.device)
+    for batch, ids, mask in batches:
         with torch.inference_mode():
-            states = read_first_states(model, ids.to(precision.device), on_device, precision)
+            states = read_first_states(model, ids, mask, precision)
         yield batch, states.float().cpu().numpy()
