@@ -13,7 +13,6 @@ rounded up, G reviews of like length that are multiplied together.
 """
 
 import itertools
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -173,18 +172,18 @@ def _attend_fused(
 ) -> Kept:
     """Attend within a group of one review, by torch's kernel."""
     if not keep and inputs[0].dtype == torch.bfloat16:
-        outputs = _attend_rounded(inputs, group, heads, workspace)
-        if outputs is not None:
-            return Kept((), outputs, outputs, None)
+        filled_up = _attend_filled_up(inputs, group, heads, workspace)
+        if filled_up is not None:
+            return filled_up
     q, k, v = (_as_heads(x, group, heads) for x in inputs)
     outputs, logarithms = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
     return Kept((q, k, v), outputs, logarithms, None)
 
 
-def _attend_rounded(
+def _attend_filled_up(
     inputs: Sequence[torch.Tensor], group: Group, heads: int, workspace: Workspace
-) -> torch.Tensor | None:
-    """Return the (1, H, T, d) attention over a review whose keys and values end in zeros.
+) -> Kept | None:
+    """Attend over one review whose keys and values are filled up with zeros.
 
     In bfloat16 the kernel is up to twice as fast over a round number of keys, and compiles for
     fewer numbers. A key of zeros has the score 0: it adds 1 to the sum of a row's exponentials,
@@ -202,7 +201,7 @@ def _attend_rounded(
         if float(of_padding.amax()) > MOST_PADDING:
             return None
         outputs.mul_((1 / (1 - of_padding)).to(outputs.dtype)[..., None])
-    return typing.cast("torch.Tensor", outputs)
+    return Kept((q, k, v), outputs, logarithms, None)
 
 
 def _fill_up(x: torch.Tensor, rows: int, workspace: Workspace) -> torch.Tensor:
