@@ -228,7 +228,9 @@ def _join(device: str) -> Processes:
         state = PartialState(cpu=is_cpu, **_open_own_store())
     local = _count_local()
     rank, count = state.process_index, state.num_processes
-    return Processes(rank, count, local, str(state.device), _is_set(FSDP))
+    processes = Processes(rank, count, local, str(state.device), _is_set(FSDP))
+    processes.wait()  # One that ended at once would break off the others while they still connect.
+    return processes
 
 
 def _is_set(variable: str) -> bool:
