@@ -244,6 +244,7 @@ def main() -> None:
     parser.add_argument(
         "--base", choices=["packaged", "default", "random-base"], default="packaged"
     )
+    parser.add_argument("--most-seconds", type=float, default=float("inf"))
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--fp32", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

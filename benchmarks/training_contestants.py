@@ -98,7 +98,10 @@ def reach_ours(options: argparse.Namespace) -> Figures:
 
 
 def reach_usual(options: argparse.Namespace) -> Figures:
-    """Train by the usual script, one pass, until the test reviews are labelled well enough."""
+    """Train by the usual script, one pass, until the test reviews are labelled well enough.
+
+    It is given up after so many seconds of training as are asked for.
+    """
     from transformers import TrainerCallback
 
     train, reach = draw_reviews(options.train_reviews), Reach()
@@ -117,7 +120,8 @@ def reach_usual(options: argparse.Namespace) -> Figures:
                 reach.reviews = min(state.global_step * BATCH, len(train))
                 if state.global_step % STEPS_BETWEEN == 0 or state.global_step == state.max_steps:
                     accuracy = score_plainly(trainer.model, tokenizer, test, options.max_length)
-                    control.should_training_stop = reach.note(accuracy)
+                    is_over = reach.note(accuracy) or reach.seconds > options.most_seconds
+                    control.should_training_stop = is_over
 
         trainer.add_callback(Watch())
         trainer.train()

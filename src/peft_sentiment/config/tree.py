@@ -1,6 +1,7 @@
 """The tree of all settings: presets, TOML files and flags laid over the defaults."""
 
 import dataclasses
+import functools
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ class Settings:
         """
         tables: dict[str, dict[str, Any]] = {}
         for section, kind in SECTIONS.items():
-            kinds = typing.get_type_hints(kind)
+            kinds = _read_kinds(kind)
             tables[section] = {}
             for name, value in dataclasses.asdict(getattr(self, section)).items():
                 if isinstance(value, tuple) or (value is None and may_be_tuple(kinds[name])):
@@ -68,6 +69,12 @@ class Settings:
                 elif value is not None:
                     tables[section][name] = value
         return tables
+
+
+@functools.cache
+def _read_kinds(section: type) -> dict[str, Any]:
+    """Return setting -> type; kept, for a classifier asks at every call."""
+    return typing.get_type_hints(section)
 
 
 SECTIONS: dict[str, type] = typing.get_type_hints(Settings)
@@ -116,7 +123,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _replace_values(section: Any, name: str, entries: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401 - a section of any type
-    kinds = typing.get_type_hints(type(section))
+    kinds = _read_kinds(type(section))
     values = {}
     for key, value in entries.items():
         require_known(key, list(kinds), f"{where}: setting {name}.{key}")

@@ -74,7 +74,7 @@ class ServedClassifier:
 
     def __init__(self, classifier: SentimentClassifier, encoder: SharedEncoder) -> None:
         """Share the weights, and build the fast form where there is one."""
-        self._classifier = classifier
+        self._classifier, self._data = classifier, classifier.settings.data
         encoder.share(classifier.model_)
         # Explanations are made by another thread, and a tokenizer must not be used by two.
         self._tokenizer = copy.deepcopy(classifier.encoder_.tokenizer)
@@ -98,7 +98,7 @@ class ServedClassifier:
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedReviews:
         """Return what is read of the texts; called by one thread at a time."""
-        data = self._classifier.settings.data
+        data = self._data
         return tokenize_reviews(texts, self._tokenizer, data.max_length, data.truncation)
 
     def score(
