@@ -28,8 +28,9 @@ class Reader(FastHttpUser):
     connection_timeout = network_timeout = 60.0
 
     def on_start(self) -> None:
-        """Begin the user's own clock."""
+        """Begin the user's own clock, and let the first request come at random as well."""
         self.due = time.monotonic()
+        self.wait()
 
     def wait_time(self) -> float:
         """Return the seconds until the next request: requests come at random, as from strangers.
