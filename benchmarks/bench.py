@@ -51,7 +51,7 @@ def measure(name: str, **options: object) -> Figures:
 def bench_training(rounds: int) -> Figures:
     """Reviews a second of training, against the usual script, and the share of the ceiling."""
     found: Figures = {}
-    for base, ours, usual in (("packaged", 384, 64), ("random-base", 128, 16)):
+    for base, ours, usual in (("packaged", 768, 64), ("random-base", 256, 16)):
         pairs = [
             {
                 "ceiling": measure("ceiling"),
