@@ -68,3 +68,22 @@ def test_scores_far_below_or_above_those_of_padding_are_no_matter(
     # A score of 60 is off by a quarter of 1 in bfloat16, so weights are, too; sums to 1 are not.
     expected = attend_plainly(inputs, LENGTHS)
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0.1)
+
+
+@pytest.mark.parametrize("form", ["products", "fused"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_head_whose_exponentials_are_too_large_changes_nothing_for_the_others(
+    form: AttentionForm, keep: bool
+) -> None:
+    query, key, value = draw_inputs(LENGTHS)
+    query[:, : WIDTH // HEADS] *= 60  # scores of some 100: float32 ends at exp(88)
+    found = attend_in(form, (query, key, value), LENGTHS, keep)
+    expected = attend_plainly((query, key, value), LENGTHS)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_review_longer_than_what_is_summed_at_once_is_summed_whole() -> None:
+    inputs = [x.bfloat16() for x in draw_inputs((700, 40))]
+    found = attend_in("products", inputs, (700, 40), keep=True)
+    expected = attend_plainly(inputs, (700, 40))
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=2e-2)

@@ -36,8 +36,12 @@ MOST_PADDING = 0.99
 """Share of a row's sum of exponentials that may come from padding; float32 has digits for it."""
 
 LARGEST_SUM = 1e30
-"""Exponentials are taken as they come while their sums stay below this and above its inverse;
-else from the largest score of each row down, as a softmax does it, which costs twice as much."""
+"""Exponentials are taken as they come while their sums stay below this and above its inverse.
+In heads where they do not, they are taken from the largest score of each row down, as a softmax
+does it, which costs twice as much. MiniLM has one such head, in its first layer."""
+
+SUMMED_AT_ONCE = 1 << 18
+"""Exponentials whose float32 form is summed at once: 1 MB, which a core's own cache holds."""
 
 
 class Group(NamedTuple):
@@ -132,39 +136,68 @@ def _attend_by_products(
     q, k, v = (_by_head(x, group, heads, group.rounded, workspace) for x in inputs)
     raised = workspace.take(len(q), group.rounded, group.rounded, dtype=q.dtype)
     outputs = workspace.take(*q.shape, dtype=q.dtype)
-    sums = _raise_scores(q, k, raised, group, heads)
+    sums = _raise_scores(q, k, raised, group, heads, workspace)
     torch.bmm(raised, v, out=outputs)
     torch.div(outputs, sums, out=outputs)
     return Kept((q, k, v), outputs, sums, raised)
 
 
 def _raise_scores(
-    q: torch.Tensor, k: torch.Tensor, raised: torch.Tensor, group: Group, heads: int
+    q: torch.Tensor,
+    k: torch.Tensor,
+    raised: torch.Tensor,
+    group: Group,
+    heads: int,
+    workspace: Workspace,
 ) -> torch.Tensor:
     """Write exp(q k' / sqrt(d)), up to a factor a row, and return the (G H, R, 1) sums in float32.
 
-    The factor is 1 unless numbers would grow too large or too small for it.
+    The factor is 1 but in heads whose numbers would grow too large or too small for it.
     """
-    scale = q.shape[-1] ** -0.5
-    torch.baddbmm(_nothing(q), q, k.transpose(1, 2), beta=0, alpha=scale, out=raised)
+    _score(q, k, raised)
     torch.exp(raised, out=raised)
-    _clear_padding(raised, group, heads, 0.0)
-    sums = raised.sum(-1, keepdim=True, dtype=torch.float32)
+    for place, (_, length) in enumerate(group.reviews):
+        if length < group.rounded:
+            raised[place * heads : (place + 1) * heads, :, length:].zero_()
+    sums = _sum_rows(raised, workspace)
     smallest, largest = torch.aminmax(sums)
     if float(smallest) > 1 / LARGEST_SUM and float(largest) < LARGEST_SUM:
         return sums
-    torch.baddbmm(_nothing(q), q, k.transpose(1, 2), beta=0, alpha=scale, out=raised)
-    _clear_padding(raised, group, heads, -torch.inf)
-    raised.sub_(raised.amax(-1, keepdim=True))
-    torch.exp(raised, out=raised)
-    return raised.sum(-1, keepdim=True, dtype=torch.float32)
+    fits = (sums.amin((1, 2)) > 1 / LARGEST_SUM) & (sums.amax((1, 2)) < LARGEST_SUM)
+    for place in (~fits).nonzero().flatten().tolist():
+        own, (_, length) = slice(place, place + 1), group.reviews[place // heads]
+        scores = raised[own]
+        _score(q[own], k[own], scores)
+        scores[:, :, length:].fill_(-torch.inf)
+        scores.sub_(scores.amax(-1, keepdim=True))
+        torch.exp(scores, out=scores)
+        sums[own] = _sum_rows(scores, workspace)
+    return sums
 
 
-def _clear_padding(scores: torch.Tensor, group: Group, heads: int, value: float) -> None:
-    """Set the columns of tokens that are not there."""
-    for place, (_, length) in enumerate(group.reviews):
-        if length < group.rounded:
-            scores[place * heads : (place + 1) * heads, :, length:].fill_(value)
+def _score(q: torch.Tensor, k: torch.Tensor, scores: torch.Tensor) -> None:
+    """Write q k' / sqrt(d)."""
+    scale = q.shape[-1] ** -0.5
+    torch.baddbmm(_nothing(q), q, k.transpose(1, 2), beta=0, alpha=scale, out=scores)
+
+
+def _sum_rows(raised: torch.Tensor, workspace: Workspace) -> torch.Tensor:
+    """Return the (G H, R, 1) sums in float32 of (G H, R, R), as `Tensor.sum` has them.
+
+    That would first copy everything to float32, into memory that is new each time. Here as much
+    is copied at once as stays in the cache.
+    """
+    if raised.dtype == torch.float32:
+        return raised.sum(-1, keepdim=True)
+    count, rows, columns = raised.shape
+    sums = raised.new_empty(count, rows, 1, dtype=torch.float32)
+    at_once, before = max(1, SUMMED_AT_ONCE // (rows * columns)), workspace.mark()
+    copied = workspace.take(min(count, at_once), rows, columns, dtype=torch.float32)
+    for start in range(0, count, at_once):
+        part, of_part = (x[start : start + at_once] for x in (raised, sums))
+        torch.sum(copied[: len(part)].copy_(part), -1, keepdim=True, out=of_part)
+    workspace.release(before)
+    return sums
 
 
 def _attend_fused(
