@@ -1,7 +1,7 @@
 """Attention over reviews laid end to end, each over its own tokens.
 
 Two forms compute the same. `fused` is torch's own kernel, which never holds the attention weights.
-`products` is two batched matrix products around an exponential, which keeps the weights for the
+`products` is two batched matrix products around a softmax, which keeps the weights for the
 backward pass. Which one is faster depends on machine, dtype, head width and length, by up to four
 times either way; `speed.py` measures it.
 
@@ -34,14 +34,6 @@ FUSED_ROUNDING = 16
 
 MOST_PADDING = 0.99
 """Share of a row's sum of exponentials that may come from padding; float32 has digits for it."""
-
-LARGEST_SUM = 1e30
-"""Exponentials are taken as they come while their sums stay below this and above its inverse.
-In heads where they do not, they are taken from the largest score of each row down, as a softmax
-does it, which costs twice as much. MiniLM has one such head, in its first layer."""
-
-SUMMED_AT_ONCE = 1 << 18
-"""Exponentials whose float32 form is summed at once: 1 MB, which a core's own cache holds."""
 
 
 class Group(NamedTuple):
@@ -80,14 +72,14 @@ class Kept:
     Attributes:
         inputs: query, key and value, (G H, R, d) each.
         outputs: (G H, R, d).
-        sums: (G H, R, 1), float32, of the exponentials; or what torch's kernel returns for its own.
-        exponentials: (G H, R, R), or None for a fused group.
+        weights: (G H, R, R), of the values; None for a fused group.
+        logarithms: of each row's sum of exponentials, as torch's kernel returns them; None else.
     """
 
     inputs: tuple[torch.Tensor, ...]
     outputs: torch.Tensor
-    sums: torch.Tensor
-    exponentials: torch.Tensor | None
+    weights: torch.Tensor | None
+    logarithms: torch.Tensor | None
 
 
 def attend(
@@ -134,70 +126,19 @@ def _attend_by_products(
     inputs: Sequence[torch.Tensor], group: Group, heads: int, workspace: Workspace
 ) -> Kept:
     q, k, v = (_by_head(x, group, heads, group.rounded, workspace) for x in inputs)
-    raised = workspace.take(len(q), group.rounded, group.rounded, dtype=q.dtype)
     outputs = workspace.take(*q.shape, dtype=q.dtype)
-    sums = _raise_scores(q, k, raised, group, heads, workspace)
-    torch.bmm(raised, v, out=outputs)
-    torch.div(outputs, sums, out=outputs)
-    return Kept((q, k, v), outputs, sums, raised)
-
-
-def _raise_scores(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    raised: torch.Tensor,
-    group: Group,
-    heads: int,
-    workspace: Workspace,
-) -> torch.Tensor:
-    """Write exp(q k' / sqrt(d)), up to a factor a row, and return the (G H, R, 1) sums in float32.
-
-    The factor is 1 but in heads whose numbers would grow too large or too small for it.
-    """
-    _score(q, k, raised)
-    torch.exp(raised, out=raised)
-    for place, (_, length) in enumerate(group.reviews):
-        if length < group.rounded:
-            raised[place * heads : (place + 1) * heads, :, length:].zero_()
-    sums = _sum_rows(raised, workspace)
-    smallest, largest = torch.aminmax(sums)
-    if float(smallest) > 1 / LARGEST_SUM and float(largest) < LARGEST_SUM:
-        return sums
-    fits = (sums.amin((1, 2)) > 1 / LARGEST_SUM) & (sums.amax((1, 2)) < LARGEST_SUM)
-    for place in (~fits).nonzero().flatten().tolist():
-        own, (_, length) = slice(place, place + 1), group.reviews[place // heads]
-        scores = raised[own]
-        _score(q[own], k[own], scores)
-        scores[:, :, length:].fill_(-torch.inf)
-        scores.sub_(scores.amax(-1, keepdim=True))
-        torch.exp(scores, out=scores)
-        sums[own] = _sum_rows(scores, workspace)
-    return sums
-
-
-def _score(q: torch.Tensor, k: torch.Tensor, scores: torch.Tensor) -> None:
-    """Write q k' / sqrt(d)."""
+    weights = workspace.take(len(q), group.rounded, group.rounded, dtype=q.dtype)
+    place = workspace.mark()
+    scores = workspace.take(*weights.shape, dtype=q.dtype)
     scale = q.shape[-1] ** -0.5
     torch.baddbmm(_nothing(q), q, k.transpose(1, 2), beta=0, alpha=scale, out=scores)
-
-
-def _sum_rows(raised: torch.Tensor, workspace: Workspace) -> torch.Tensor:
-    """Return the (G H, R, 1) sums in float32 of (G H, R, R), as `Tensor.sum` has them.
-
-    That would first copy everything to float32, into memory that is new each time. Here as much
-    is copied at once as stays in the cache.
-    """
-    if raised.dtype == torch.float32:
-        return raised.sum(-1, keepdim=True)
-    count, rows, columns = raised.shape
-    sums = raised.new_empty(count, rows, 1, dtype=torch.float32)
-    at_once, before = max(1, SUMMED_AT_ONCE // (rows * columns)), workspace.mark()
-    copied = workspace.take(min(count, at_once), rows, columns, dtype=torch.float32)
-    for start in range(0, count, at_once):
-        part, of_part = (x[start : start + at_once] for x in (raised, sums))
-        torch.sum(copied[: len(part)].copy_(part), -1, keepdim=True, out=of_part)
-    workspace.release(before)
-    return sums
+    for review, (_, length) in enumerate(group.reviews):
+        if length < group.rounded:
+            scores[review * heads : (review + 1) * heads, :, length:].fill_(-torch.inf)
+    torch.softmax(scores, -1, out=weights)
+    workspace.release(place)
+    torch.bmm(weights, v, out=outputs)
+    return Kept((q, k, v), outputs, weights, None)
 
 
 def _attend_fused(
@@ -210,7 +151,7 @@ def _attend_fused(
             return filled_up
     q, k, v = (_as_heads(x, group, heads) for x in inputs)
     outputs, logarithms = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
-    return Kept((q, k, v), outputs, logarithms, None)
+    return Kept((q, k, v), outputs, None, logarithms)
 
 
 def _attend_filled_up(
@@ -234,7 +175,7 @@ def _attend_filled_up(
         if float(of_padding.amax()) > MOST_PADDING:
             return None
         outputs.mul_((1 / (1 - of_padding)).to(outputs.dtype)[..., None])
-    return Kept((q, k, v), outputs, logarithms, None)
+    return Kept((q, k, v), outputs, None, logarithms)
 
 
 def _fill_up(x: torch.Tensor, rows: int, workspace: Workspace) -> torch.Tensor:
@@ -266,7 +207,7 @@ def pull_attention(
     of_query, of_key, of_value = (torch.zeros_like(gradient) for _ in range(3))
     for group, of_group in zip(groups, kept, strict=True):
         place = workspace.mark()
-        pull = _pull_fused if of_group.exponentials is None else _pull_products
+        pull = _pull_fused if of_group.weights is None else _pull_products
         parts = pull(gradient, of_group, group, heads, workspace)
         for part, target in zip(parts, (of_query, of_key, of_value), strict=True):
             _put_by_token(part, target, group, heads)
@@ -279,25 +220,27 @@ def _pull_products(
 ) -> tuple[torch.Tensor, ...]:
     """Return the gradients of a group's query, key and value, (G H, R, d) each.
 
-    With P = E / l, the exponentials over their sums, and O = P V:
-    dV = E' (dO / l), dS = E * ((dO / l) V' - delta), delta = sum(dO * O) / l,
-    dQ = s dS K, dK = s dS' Q.
+    With the weights P and the outputs O = P V:
+    dV = P' dO, dS = P * (dO V' - delta), delta = sum(dO * O), dQ = s dS K, dK = s dS' Q.
     """
     q, k, v = kept.inputs
-    raised = kept.exponentials
-    assert raised is not None  # noqa: S101 - only for groups that have them
-    g = _by_head(gradient, group, heads, group.rounded, workspace).div_(kept.sums)
+    weights = kept.weights
+    assert weights is not None  # noqa: S101 - only for groups that have them
+    g = _by_head(gradient, group, heads, group.rounded, workspace)
     delta = (g * kept.outputs).sum(-1, keepdim=True)  # (G H, R, 1)
-    of_scores = workspace.take(*raised.shape, dtype=q.dtype)
-    parts = tuple(workspace.take(*q.shape, dtype=q.dtype) for _ in range(3))
-    of_query, of_key, of_value = parts
+    of_scores = workspace.take(*weights.shape, dtype=q.dtype)
+    of_query = workspace.take(*q.shape, dtype=q.dtype)
+    # dV' = dO' P and dK' = s Q' dS: the large matrix is not turned round for the product.
+    of_key, of_value = (
+        workspace.take(len(q), q.shape[2], q.shape[1], dtype=q.dtype) for _ in range(2)
+    )
     scale = q.shape[-1] ** -0.5
-    torch.bmm(raised.transpose(1, 2), g, out=of_value)
+    torch.bmm(g.transpose(1, 2), weights, out=of_value)
     torch.baddbmm(delta, g, v.transpose(1, 2), beta=-1, out=of_scores)
-    of_scores.mul_(raised)
+    of_scores.mul_(weights)
     torch.baddbmm(_nothing(q), of_scores, k, beta=0, alpha=scale, out=of_query)
-    torch.baddbmm(_nothing(q), of_scores.transpose(1, 2), q, beta=0, alpha=scale, out=of_key)
-    return parts
+    torch.baddbmm(_nothing(q), q.transpose(1, 2), of_scores, beta=0, alpha=scale, out=of_key)
+    return of_query, of_key.transpose(1, 2), of_value.transpose(1, 2)
 
 
 def _pull_fused(
@@ -307,7 +250,7 @@ def _pull_fused(
     g = _as_heads(gradient, group, heads)
     parts: tuple[torch.Tensor, ...] = (
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            g, q, k, v, kept.outputs, kept.sums, 0.0, False
+            g, q, k, v, kept.outputs, kept.logarithms, 0.0, False
         )
     )
     return parts
