@@ -1,7 +1,6 @@
 """The tree of all settings: presets, TOML files and flags laid over the defaults."""
 
 import dataclasses
-import functools
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -60,8 +59,7 @@ class Settings:
         would be one, so that a preset which sets it does not shine through.
         """
         tables: dict[str, dict[str, Any]] = {}
-        for section, kind in SECTIONS.items():
-            kinds = _read_kinds(kind)
+        for section, kinds in _KINDS.items():
             tables[section] = {}
             for name, value in dataclasses.asdict(getattr(self, section)).items():
                 if isinstance(value, tuple) or (value is None and may_be_tuple(kinds[name])):
@@ -71,13 +69,12 @@ class Settings:
         return tables
 
 
-@functools.cache
-def _read_kinds(section: type) -> dict[str, Any]:
-    """Return setting -> type; kept, for a classifier asks at every call."""
-    return typing.get_type_hints(section)
-
-
 SECTIONS: dict[str, type] = typing.get_type_hints(Settings)
+
+_KINDS: dict[str, dict[str, Any]] = {
+    name: typing.get_type_hints(section) for name, section in SECTIONS.items()
+}
+"""Section -> setting -> its type. Found once: a classifier asks at every call."""
 
 
 def list_presets() -> list[str]:
@@ -123,7 +120,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _replace_values(section: Any, name: str, entries: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401 - a section of any type
-    kinds = _read_kinds(type(section))
+    kinds = _KINDS[name]
     values = {}
     for key, value in entries.items():
         require_known(key, list(kinds), f"{where}: setting {name}.{key}")
