@@ -5,7 +5,12 @@ import threading
 import pytest
 import torch
 
-from peft_sentiment.model.streams import map_streams, one_thread
+from peft_sentiment.model.streams import (
+    OVERLAP,
+    count_stream_threads,
+    map_streams,
+    one_thread,
+)
 from peft_sentiment.model.workspace import Workspace
 
 
@@ -16,18 +21,34 @@ def test_results_come_in_the_order_of_the_jobs(streams: int) -> None:
     ]
 
 
-def test_each_stream_has_one_thread_and_a_workspace_of_its_own() -> None:
+def test_each_stream_has_its_threads_and_a_workspace_of_its_own() -> None:
     barrier = threading.Barrier(2, timeout=20)
 
     def look(_job: int, workspace: Workspace) -> tuple[int, int]:
         barrier.wait()
+        torch.ones(100_000).exp_()  # Torch begins in a thread when it first computes there.
         return torch.get_num_threads(), id(workspace)
 
-    threads = torch.get_num_threads()
-    looks = list(map_streams(look, range(4), 2))
-    assert {count for count, _ in looks} == {1}
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        looks = list(map_streams(look, range(8), 4 // OVERLAP))
+        several = list(map_streams(lambda _job, _: torch.get_num_threads(), range(8), 4))
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert {count for count, _ in looks} == {4}
     assert len({workspace for _, workspace in looks}) == 2
-    assert torch.get_num_threads() == threads
+    assert set(several) == {OVERLAP}
+
+
+@pytest.mark.parametrize(
+    ("streams", "threads", "each"), [(2, 2, 2), (8, 8, 2), (8, 32, 8), (2, 1, 1)]
+)
+def test_streams_have_twice_their_share_of_the_threads(
+    streams: int, threads: int, each: int
+) -> None:
+    assert count_stream_threads(streams, threads) == each
 
 
 def test_jobs_are_taken_as_they_are_needed() -> None:

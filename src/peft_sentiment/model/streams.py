@@ -1,8 +1,8 @@
-"""Streams of work, one thread each, in place of operations that are each shared by all threads.
+"""Streams of work, each on its own reviews, in place of one whose operations all threads share.
 
-Operations on the matrices of a few reviews are too short to be worth sharing: two threads compute
-a product of attention 1.4 times as fast as one. Two streams, each on its own reviews, are twice as
-fast as one.
+Operations on the matrices of a few reviews are too short for that: two threads compute a product
+of attention 1.4 times as fast as one. So there is a stream a core. Each may use a core besides its
+own: while one stream is in Python or in an operation of a single thread, another uses both.
 """
 
 import functools
@@ -25,9 +25,20 @@ MOST_STREAMS = 8
 are measured."""
 
 
+OVERLAP = 2
+"""Threads that a stream has for each core that is its share. On two cores, training and scoring
+were a quarter and an eighth faster than with 1, and training a third faster than in one stream of
+two threads (docs/experiments.md, 2026-11-26)."""
+
+
 def count_streams() -> int:
     """Return how many streams the caller's threads are worth."""
     return min(torch.get_num_threads(), MOST_STREAMS)
+
+
+def count_stream_threads(streams: int, threads: int) -> int:
+    """Return how many threads each of so many streams has, where there are so many threads."""
+    return max(1, min(threads, OVERLAP * threads // streams))
 
 
 def map_streams(
@@ -57,6 +68,16 @@ def map_streams(
             future.cancel()
 
 
+def set_own_threads(count: int) -> None:
+    """Let the operations of the calling thread run on so many threads.
+
+    Torch begins in every thread at its first operation there, with the number that was set last for
+    all; a number that was set in the thread before would be forgotten.
+    """
+    torch.get_num_threads()  # begins
+    torch.set_num_threads(count)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let the operations of this block run on the caller's thread alone."""
@@ -74,7 +95,7 @@ def _get_pool(streams: int, threads: int, _process: int) -> ThreadPoolExecutor:
     ready = threading.Barrier(streams + 1)
 
     def start() -> None:
-        torch.set_num_threads(max(1, threads // streams))
+        set_own_threads(count_stream_threads(streams, threads))
         ready.wait()
 
     pool = ThreadPoolExecutor(streams, thread_name_prefix="stream", initializer=start)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from peft_sentiment.config import ServiceSettings
+from peft_sentiment.model.streams import count_stream_threads, set_own_threads
 from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.serving.adapters import Servable
 from peft_sentiment.serving.metrics import ServiceMetrics
@@ -67,9 +68,9 @@ class Batcher:
         self._idle = self._streams = streams
         self._tokens_per_second: float | None = None
         self._local = threading.local()
-        threads = max(1, torch.get_num_threads() // streams)
+        threads = count_stream_threads(streams, torch.get_num_threads())
         self._pool = ThreadPoolExecutor(
-            streams, thread_name_prefix="batch", initializer=lambda: torch.set_num_threads(threads)
+            streams, thread_name_prefix="batch", initializer=lambda: set_own_threads(threads)
         )
 
     def submit(
