@@ -82,7 +82,7 @@ def test_a_head_whose_exponentials_are_too_large_changes_nothing_for_the_others(
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_review_longer_than_what_is_summed_at_once_is_summed_whole() -> None:
+def test_a_review_longer_than_any_group_is_the_definition() -> None:
     inputs = [x.bfloat16() for x in draw_inputs((700, 40))]
     found = attend_in("products", inputs, (700, 40), keep=True)
     expected = attend_plainly(inputs, (700, 40))

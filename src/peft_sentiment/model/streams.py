@@ -24,11 +24,10 @@ MOST_STREAMS = 8
 """With more, Python itself would be waited for: streams then have several threads each. Up to two
 are measured."""
 
-
 OVERLAP = 2
 """Threads that a stream has for each core that is its share. On two cores, training and scoring
-were a quarter and an eighth faster than with 1, and training a third faster than in one stream of
-two threads (docs/experiments.md, 2026-11-26)."""
+were a quarter and an eighth faster than with 1, and training a quarter faster than in one stream
+of two threads (docs/experiments.md, 2026-11-26)."""
 
 
 def count_streams() -> int:
