@@ -15,6 +15,7 @@ FOLDER = Path(peft_sentiment.__file__).parent
 
 LAYERS = (
     ("errors",),
+    ("launchers",),
     ("config", "records", "files", "interruptions", "processes"),
     ("data", "model"),
     ("evaluation",),
@@ -46,6 +47,7 @@ TORCH_FREE_MODULES = (
     "errors",
     "files",
     "interruptions",
+    "launchers",
     "processes",
     "data.batching",
     "data.files",

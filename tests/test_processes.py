@@ -1,15 +1,12 @@
 """What a launcher has set up is found, and what can't be done is refused."""
 
+import os
+
 import pytest
 
 from peft_sentiment.errors import SettingsError
-from peft_sentiment.processes import (
-    Processes,
-    get_processes,
-    is_launched,
-    is_restarted,
-    joined_processes,
-)
+from peft_sentiment.launchers import is_launched, is_restarted
+from peft_sentiment.processes import Processes, get_processes, joined_processes
 
 
 @pytest.fixture(autouse=True)
@@ -57,11 +54,49 @@ def test_fsdp_of_the_version_that_cannot_tell_weights_apart_is_refused(
         pass
 
 
-@pytest.mark.parametrize("name", ["DEEPSPEED", "MEGATRON_LM"])
-def test_a_model_divided_among_processes_is_refused(
-    name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stage", ["0", "2", None])
+def test_deepspeed_with_a_stage_that_divides_no_frozen_weights_is_refused(
+    stage: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.delenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", raising=False)
+    if stage is not None:
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", stage)
+    with pytest.raises(SettingsError, match="--zero_stage 3"), joined_processes("cpu"):
+        pass
+
+
+def test_a_file_of_deepspeed_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", "nowhere/zero.json")
+    with pytest.raises(SettingsError, match="nowhere"), joined_processes("cpu"):
+        pass
+
+
+def test_deepspeed_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with (
+        pytest.raises(SettingsError, match=r"peft-sentiment\[deepspeed\]"),
+        joined_processes("cpu"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_one_process_alone_divides_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with joined_processes("cpu") as processes:
+        assert not processes.sharding
+        assert f"ACCELERATE_USE_{name}" not in os.environ
+    assert os.environ[f"ACCELERATE_USE_{name}"] == "true"
+
+
+def test_megatron_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_MEGATRON_LM", "true")
     with pytest.raises(SettingsError, match="Launch without it"), joined_processes("cpu"):
         pass

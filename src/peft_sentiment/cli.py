@@ -14,7 +14,7 @@ from peft_sentiment.commands import ADDERS
 from peft_sentiment.commands.flags import Parser
 from peft_sentiment.errors import PeftSentimentError, SettingsError, suggest
 from peft_sentiment.interruptions import Termination, termination_raised
-from peft_sentiment.processes import count_launched
+from peft_sentiment.launchers import count_local
 
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
@@ -54,7 +54,7 @@ def set_up_libraries() -> None:
     # another program is busy too. Spinning for a short while only costs 1 % on an idle machine
     # and gains a quarter on a busy one.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    here = count_launched("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+    here = count_local()
     if here > 1:  # Processes of one machine share its cores.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // here)))
     if not sys.warnoptions:

@@ -14,7 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from peft_sentiment.errors import InterruptionError, PeftSentimentError, ProcessError, SettingsError
+from peft_sentiment.errors import InterruptionError, PeftSentimentError, ProcessError
+from peft_sentiment.launchers import (
+    Sharding,
+    choose_sharding,
+    count_launched,
+    count_local,
+    is_launched,
+    is_restarted,
+    sharding_untold,
+)
 
 if typing.TYPE_CHECKING:
     import torch
@@ -24,15 +33,6 @@ Value = TypeVar("Value")
 GRACE_SECONDS = 3.0
 """Another process waits so long before it tells its error: the main process may be telling the same
 one, and its end ends the others."""
-
-FSDP = "ACCELERATE_USE_FSDP"
-"""Variable of `accelerate launch` that asks to divide the frozen weights among the processes."""
-
-UNSUPPORTED = {
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-}
-"""Other variables of it -> what they ask for, which divides the model in ways of its own."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Processes:
         count: processes in all.
         local_count: of them, those on this machine.
         device: of the tensors that are exchanged, such as `cpu` or `cuda:1`.
-        shard_weights: whether a training divides the frozen weights among them, by FSDP.
+        sharding: what divides a training's frozen weights among them.
     """
 
     rank: int = 0
     count: int = 1
     local_count: int = 1
     device: str = "cpu"
-    shard_weights: bool = False
+    sharding: Sharding = ""
 
     @property
     def is_main(self) -> bool:
@@ -149,11 +149,12 @@ def joined_processes(device: str) -> Iterator[Processes]:
         SettingsError: the launcher asks for what this program can't do.
     """
     if not is_launched():
-        yield get_processes()
+        with sharding_untold():  # There is nobody to divide weights with.
+            yield get_processes()
         return
-    processes = _join(device)
-    # Nobody else is to divide the model: transformers would load it into the first process alone.
-    with _without_variable(FSDP), _working_as(processes):
+    sharding = choose_sharding()
+    with sharding_untold(), _working_as(_join(device, sharding)):
+        processes = get_processes()
         try:
             yield processes
         except (PeftSentimentError, KeyboardInterrupt) as error:
@@ -171,16 +172,6 @@ def working_alone() -> Iterator[None]:
 
 
 @contextmanager
-def _without_variable(name: str) -> Iterator[None]:
-    value = os.environ.pop(name, None)
-    try:
-        yield
-    finally:
-        if value is not None:
-            os.environ[name] = value
-
-
-@contextmanager
 def _working_as(processes: Processes) -> Iterator[None]:
     global _current
     before, _current = _current, processes
@@ -190,35 +181,7 @@ def _working_as(processes: Processes) -> Iterator[None]:
         _current = before
 
 
-def is_launched() -> bool:
-    """Tell whether a launcher has started this process as one of several."""
-    return count_launched("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE") > 1
-
-
-def count_launched(*names: str) -> int:
-    """Return the first of these environment variables that holds a number, or else 1."""
-    return next((int(text) for name in names if (text := os.environ.get(name, "")).isdigit()), 1)
-
-
-def is_restarted() -> bool:
-    """Tell whether torchrun has started the processes anew, after one of them had died."""
-    is_watched = "TORCHELASTIC_RUN_ID" in os.environ
-    return is_watched and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-
-
-def _join(device: str) -> Processes:
-    for variable, name in UNSUPPORTED.items():
-        if _is_set(variable):
-            raise SettingsError(
-                f"{variable} is set: {name} would divide the model in a way of its own. Launch "
-                "without it; what divides the frozen weights here is FSDP (--use_fsdp "
-                "--fsdp_version 2)."
-            )
-    if _is_set(FSDP) and os.environ.get("FSDP_VERSION", "1") != "2":
-        raise SettingsError(
-            f"{FSDP} is set and FSDP_VERSION is {os.environ.get('FSDP_VERSION', '1')}, but "
-            "adapters need version 2, which divides weight by weight. Launch with --fsdp_version 2."
-        )
+def _join(device: str, sharding: Sharding) -> Processes:
     import torch
     from accelerate.state import AcceleratorState, PartialState
 
@@ -226,19 +189,10 @@ def _join(device: str) -> Processes:
     is_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     with _losses_told():
         state = PartialState(cpu=is_cpu, **_open_own_store())
-    local = _count_local()
     rank, count = state.process_index, state.num_processes
-    processes = Processes(rank, count, local, str(state.device), _is_set(FSDP))
+    processes = Processes(rank, count, count_local(), str(state.device), sharding)
     processes.wait()  # One that ended at once would break off the others while they still connect.
     return processes
-
-
-def _is_set(variable: str) -> bool:
-    return os.environ.get(variable, "").lower() in ("1", "true")
-
-
-def _count_local() -> int:
-    return count_launched("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
 
 def _open_own_store() -> dict[str, Any]:
@@ -250,7 +204,7 @@ def _open_own_store() -> dict[str, Any]:
     """
     is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     count = count_launched("WORLD_SIZE")
-    if not (is_kept and is_restarted() and _count_local() == count):
+    if not (is_kept and is_restarted() and count_local() == count):
         return {}
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 

@@ -1,6 +1,8 @@
-"""Frozen weights divided among processes by FSDP: the same training with a part of the model."""
+"""Frozen weights divided among processes: the same training with a part of the model."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,28 @@ METHODS: dict[str, tuple[AdapterSettings, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture
-def _fsdp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `accelerate launch --use_fsdp --fsdp_version 2` sets."""
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    monkeypatch.setenv("FSDP_VERSION", "2")
+LAUNCHED = {
+    "FSDP": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},
+    "DeepSpeed": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+}
+"""What `accelerate launch` sets, with --use_fsdp --fsdp_version 2 and --use_deepspeed --zero_stage
+3."""
+
+no_deepspeed = pytest.mark.skipif(
+    not (shutil.which("g++") and shutil.which("ninja")),
+    reason="on CPUs DeepSpeed compiles a part of itself",
+)
+ignore_old_name = pytest.mark.filterwarnings("ignore:.*all_gather_into_tensor:FutureWarning")
+ENGINES = ["FSDP", pytest.param("DeepSpeed", marks=[no_deepspeed, ignore_old_name])]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A launch that wants frozen weights divided, by each engine in turn."""
+    name: str = request.param
+    for variable, value in LAUNCHED[name].items():
+        monkeypatch.setenv(variable, value)
+    return name
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +95,7 @@ def fit_tiny(
     return events, {name: weight.numpy() for name, weight in copy_weights(run.model).items()}
 
 
-@pytest.mark.usefixtures("_fsdp")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("method", METHODS)
 def test_divided_weights_train_as_whole_ones(
     tiny_distilbert: Path,
@@ -100,32 +119,41 @@ def test_divided_weights_train_as_whole_ones(
         np.testing.assert_allclose(weight, expected[name], atol=1e-4)
 
 
-@pytest.mark.usefixtures("_fsdp")
+@pytest.mark.usefixtures("engine")
 def test_each_process_holds_its_part_of_the_frozen_weights_and_all_trained_ones(
     tiny_distilbert: Path,
 ) -> None:
-    def count() -> tuple[int, int, int, int]:
+    def count() -> tuple[int, int]:
         model = build_tiny_adapter(tiny_distilbert)
         with computing_model(model, FLOAT32, get_processes()) as divided:
-            weights = list(divided.parameters())
+            weights = list_weights(divided)
             parts = sum(_count_here(w) for w in weights if not w.requires_grad)
-            trained = [w for w in weights if w.requires_grad]
-        whole = sum(w.numel() for w in model.parameters() if not w.requires_grad)
-        own = [w for w in model.parameters() if w.requires_grad]
-        assert [id(weight) for weight in trained] == [id(weight) for weight in own]
-        return parts, whole, len(trained), len(own)
+            trained = {id(w) for w in weights if w.requires_grad}
+        own = list_weights(model)
+        assert trained == {id(w) for w in own if w.requires_grad}
+        return parts, sum(w.numel() for w in own if not w.requires_grad)
 
-    (first, whole, *_), (second, *_) = run_together(count)
+    (first, whole), (second, _) = run_together(count)
     assert first + second == whole
     assert abs(first - second) < 0.1 * whole
 
 
+def list_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Return all weights, of those too that a module has without registering them."""
+    known = {id(weight): weight for weight in model.parameters()}
+    for module in model.modules():
+        known.update((id(w), w) for w in vars(module).values() if isinstance(w, nn.Parameter))
+    return [*known.values()]
+
+
 def _count_here(weight: nn.Parameter) -> int:
+    if hasattr(weight, "ds_tensor"):  # DeepSpeed's part
+        return int(weight.ds_tensor.numel())
     local = weight.to_local() if hasattr(weight, "to_local") else weight
     return int(local.numel())
 
 
-@pytest.mark.usefixtures("_fsdp")
+@pytest.mark.usefixtures("engine")
 def test_a_method_that_freezes_little_is_refused(
     tiny_distilbert: Path, train: LabelledTokens
 ) -> None:
@@ -139,30 +167,83 @@ def test_a_method_that_freezes_little_is_refused(
     assert all("of all. Launch without" in message for message in run_together(refuse))
 
 
-@pytest.mark.usefixtures("_fsdp")
-def test_a_first_stage_on_pairs_is_refused(tiny_distilbert: Path, train: LabelledTokens) -> None:
+def test_a_first_stage_on_pairs_is_refused(
+    engine: str, tiny_distilbert: Path, train: LabelledTokens
+) -> None:
     def refuse() -> str:
         run = build_tiny_training(build_tiny_adapter(tiny_distilbert), train, contrastive_epochs=1)
         with pytest.raises(SettingsError) as error:
             list(fit_adapter(run, None))
         return str(error.value)
 
-    assert all("without --use_fsdp" in message for message in run_together(refuse))
+    expected = f"without --use_{engine.lower()}"
+    assert all(expected in message for message in run_together(refuse))
 
 
-@pytest.mark.usefixtures("_fsdp")
+@pytest.mark.parametrize("engine", ["FSDP"], indirect=True)
+@pytest.mark.usefixtures("engine")
 def test_a_setting_that_accelerate_does_not_know_is_refused(
     tiny_distilbert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FSDP_AUTO_WRAP_POLICY", "BY_THE_MOON")
+    messages = run_together(lambda: refuse_to_divide(tiny_distilbert))
+    assert all("BY_THE_MOON" in message for message in messages)
 
-    def refuse() -> str:
-        model = build_tiny_adapter(tiny_distilbert)
-        with (
-            pytest.raises(SettingsError) as error,
-            computing_model(model, FLOAT32, get_processes()),
-        ):
-            pass
-        return str(error.value)
 
-    assert all("BY_THE_MOON" in message for message in run_together(refuse))
+def refuse_to_divide(folder: Path) -> str:
+    """Return why a model can't be divided."""
+    model = build_tiny_adapter(folder)
+    with pytest.raises(SettingsError) as error, computing_model(model, FLOAT32, get_processes()):
+        pass
+    return str(error.value)
+
+
+ZERO_FILE = {
+    "bf16": {"enabled": "auto"},
+    "optimizer": {"type": "AdamW", "params": {"lr": "auto", "weight_decay": "auto"}},
+    "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": "auto"}},
+    "zero_optimization": {
+        "stage": 3,
+        "contiguous_gradients": True,
+        "stage3_prefetch_bucket_size": "auto",
+        "stage3_param_persistence_threshold": "auto",
+    },
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+}
+"""Settings of DeepSpeed as the libraries' guides have them."""
+
+
+def write_zero_file(path: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
+    """Write a file of DeepSpeed's settings, as `--deepspeed_config_file` names it."""
+    zero = {**ZERO_FILE["zero_optimization"], **settings}
+    path.write_text(json.dumps({**ZERO_FILE, "zero_optimization": zero}), encoding="utf-8")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(path))
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
+@pytest.mark.usefixtures("engine")
+def test_what_a_file_of_deepspeed_leaves_to_be_chosen_is_chosen(
+    tiny_distilbert: Path,
+    train: LabelledTokens,
+    validation: LabelledTokens,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_zero_file(tmp_path / "zero.json", monkeypatch)
+    events, _ = fit_tiny(tiny_distilbert, "lora", train, validation, 6)
+    (found, _), _ = run_together(lambda: fit_tiny(tiny_distilbert, "lora", train, validation, 3))
+    losses = ([e.loss for e in es if type(e) is StepRecord] for es in (found, events))
+    assert next(losses) == pytest.approx(next(losses), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
+@pytest.mark.usefixtures("engine")
+def test_a_setting_that_deepspeed_does_not_know_is_refused(
+    tiny_distilbert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_zero_file(tmp_path / "zero.json", monkeypatch, stage3_max_live_parameters="the moon")
+    messages = run_together(lambda: refuse_to_divide(tiny_distilbert))
+    assert all("stage3_max_live_parameters" in message for message in messages)

@@ -11,7 +11,8 @@ from peft_sentiment.config import (
     list_setting_fields,
     load_settings,
 )
-from peft_sentiment.processes import is_restarted, joined_processes
+from peft_sentiment.launchers import is_restarted
+from peft_sentiment.processes import joined_processes
 
 
 def add_run(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself

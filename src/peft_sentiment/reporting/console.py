@@ -117,8 +117,8 @@ def show_processes(
     if processes.count > 1 or began_with > 1:
         origin = "" if processes.count == began_with else f", as it began with {began_with}"
         say(console, f"Processes {processes.count}, {reviews * began_with} reviews a step{origin}")
-    if processes.shard_weights:
-        say(console, "FSDP     frozen weights are divided among the processes")
+    if processes.sharding:
+        say(console, f"{processes.sharding:8} frozen weights are divided among the processes")
 
 
 def show_cache(console: Console, size: int) -> None:

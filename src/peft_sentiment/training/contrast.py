@@ -81,7 +81,7 @@ def require_contrast(run: TrainingRun) -> None:
     """Check that a model can be trained on pairs.
 
     Raises:
-        SettingsError: it can't, also with FSDP, or there are no pairs of unlike labels.
+        SettingsError: it can't, also with divided weights, or there are no pairs of unlike labels.
     """
     epochs = run.settings.contrastive_epochs
     if not can_score_packed(run.model):
@@ -91,11 +91,11 @@ def require_contrast(run: TrainingRun) -> None:
             "method reads is not known. It is for DistilBERT, BERT, RoBERTa, XLM-RoBERTa, "
             "CamemBERT and ELECTRA with adapters in linear layers, LoRA for one. Set it to 0."
         )
-    if run.processes.shard_weights:
+    if sharding := run.processes.sharding:
         raise SettingsError(
             f"training.contrastive_epochs is {epochs:g}, but this stage reads the encoder "
-            "without its head, and weights that FSDP divides are gathered for the whole model "
-            "alone. Launch without --use_fsdp, or set it to 0."
+            f"without its head, and weights that {sharding} divides are gathered for the whole "
+            f"model alone. Launch without --use_{sharding.lower()}, or set it to 0."
         )
     if len(np.unique(run.train.targets)) < 2:
         raise SettingsError(

@@ -97,7 +97,7 @@ class PaddedGradients:
         own = [*split_batches(chosen[processes.rank :: processes.count], size)]
         yield from ((batch, 1.0) for batch in own)
         most = math.ceil(len(chosen[:: processes.count]) / size)
-        if processes.shard_weights and len(own) < most:
+        if processes.sharding and len(own) < most:
             yield chosen[:1], 0.0
 
     def _compute_loss(self, batch: NDArray[np.int64], step: int, total: float) -> torch.Tensor:
@@ -225,7 +225,7 @@ def can_use_packed(
 ) -> bool:
     """Tell whether the fast path can train a model as the settings and the launcher ask for."""
     is_plain = precision.device.type == "cpu" and not settings.gradient_checkpointing
-    return is_plain and not processes.shard_weights and can_train_packed(model)
+    return is_plain and not processes.sharding and can_train_packed(model)
 
 
 def build_packed_gradients(

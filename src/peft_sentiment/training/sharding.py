@@ -1,10 +1,11 @@
-"""The frozen weights of a model divided among the processes that train it, by FSDP.
+"""The frozen weights of a model divided among the processes that train it, by FSDP or DeepSpeed.
 
 Each process keeps a part of every frozen weight, and gathers the rest of a layer to compute it.
 What is trained stays whole in every process: it is a hundredth of the weights, and gradients,
-checkpoints and averages are those of a training without FSDP. The settings are Accelerate's, as
-`accelerate launch` hands them on; so is what divides a model (`fsdp2_prepare_model`, by torch's
-`fully_shard`; Zhao et al., 2023, arXiv:2304.11277).
+checkpoints and averages are those of a training with a whole model. The settings are Accelerate's,
+as `accelerate launch` hands them on. What divides a model is its `fsdp2_prepare_model` (by torch's
+`fully_shard`; Zhao et al., 2023, arXiv:2304.11277) or DeepSpeed's stage 3 of ZeRO (Rajbhandari et
+al., 2020, arXiv:1910.02054).
 """
 
 import copy
@@ -18,8 +19,15 @@ import torch
 from torch import nn
 
 from peft_sentiment.errors import SettingsError
+from peft_sentiment.launchers import read_deepspeed_settings
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.processes import Processes
+
+OURS = {
+    *("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"),
+    *("gradient_clipping", "optimizer", "scheduler", "fp16", "bf16", "amp"),
+}
+"""Sections of DeepSpeed's settings that this program's own settings stand for."""
 
 MOST_TRAINED = 0.4
 """Share of the weights above which dividing the others gains little. Full fine-tuning has half:
@@ -41,22 +49,27 @@ def computing_model(
         processes: at work.
 
     Raises:
-        SettingsError: there is little to divide, or Accelerate can't read what it is asked for.
+        SettingsError: there is little to divide, or what is to divide it can't do as it is asked.
     """
-    if not processes.shard_weights:
+    if not processes.sharding:
         yield model
         return
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     share = sum(w.numel() for w in trained) / sum(w.numel() for w in model.parameters())
     if share > MOST_TRAINED:
         raise SettingsError(
-            f"FSDP divides frozen weights among the processes, but this method trains {share:.0%} "
-            "of all. Launch without --use_fsdp, or choose another --method."
+            f"{processes.sharding} divides frozen weights among the processes, but this method "
+            f"trains {share:.0%} of all. Launch without --use_{processes.sharding.lower()}, or "
+            "choose another --method."
         )
     _move_frozen(model, torch.device("cpu"))
     try:
         shared = copy.deepcopy(model, {id(weight): weight for weight in trained})
-        yield _shard(shared, precision)
+        if processes.sharding == "FSDP":
+            yield _shard_by_fsdp(shared, precision)
+        else:
+            with _sharded_by_deepspeed(shared):
+                yield shared
     finally:
         _move_frozen(model, precision.device)
 
@@ -64,7 +77,7 @@ def computing_model(
 @contextmanager
 def whole_on_device(model: nn.Module, precision: Precision, processes: Processes) -> Iterator[None]:
     """Bring back, for this block, the frozen weights that `computing_model` has put away."""
-    if not processes.shard_weights:
+    if not processes.sharding:
         yield
         return
     _move_frozen(model, precision.device)
@@ -80,7 +93,7 @@ def _move_frozen(model: nn.Module, device: torch.device) -> None:
             tensor.data = tensor.data.to(device)
 
 
-def _shard(model: nn.Module, precision: Precision) -> nn.Module:
+def _shard_by_fsdp(model: nn.Module, precision: Precision) -> nn.Module:
     """Divide the weights that are frozen, in place, as Accelerate's FSDP does it.
 
     Accelerate opens FSDP on accelerators only, so what it divides a model by is called with what
@@ -89,7 +102,7 @@ def _shard(model: nn.Module, precision: Precision) -> nn.Module:
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
     asked = types.SimpleNamespace(
-        state=types.SimpleNamespace(fsdp_plugin=_read_settings(model)),
+        state=types.SimpleNamespace(fsdp_plugin=_read_fsdp(model)),
         mixed_precision="no",  # autocast sees to it, as without FSDP
         device=precision.device,
         is_main_process=False,
@@ -100,7 +113,7 @@ def _shard(model: nn.Module, precision: Precision) -> nn.Module:
     return sharded
 
 
-def _read_settings(model: nn.Module) -> Any:  # noqa: ANN401 - Accelerate's plugin
+def _read_fsdp(model: nn.Module) -> Any:  # noqa: ANN401 - Accelerate's plugin
     """Return what `accelerate launch` was told of FSDP, with what is trained left out.
 
     Raises:
@@ -123,3 +136,55 @@ def _read_settings(model: nn.Module) -> Any:  # noqa: ANN401 - Accelerate's plug
 
 def _holds_trained(module: nn.Module) -> bool:
     return any(weight.requires_grad for weight in module.parameters(recurse=False))
+
+
+@contextmanager
+def _sharded_by_deepspeed(model: nn.Module) -> Iterator[None]:
+    """Divide the weights that are frozen, in place, as DeepSpeed does it without an optimizer.
+
+    DeepSpeed divides every parameter that a module knows. Trained weights are made plain attributes
+    instead, which forward passes find by the same names.
+
+    Raises:
+        SettingsError: DeepSpeed can't do it as it is asked.
+    """
+    for module in model.modules():
+        for name, weight in [*module.named_parameters(recurse=False)]:
+            if weight.requires_grad:
+                delattr(module, name)
+                object.__setattr__(module, name, weight)
+    try:
+        import deepspeed
+
+        engine, *_ = deepspeed.initialize(model=model, config=_configure_deepspeed(model))
+    except Exception as error:  # its own, pydantic's, and those of compiling what CPUs need
+        raise SettingsError(
+            f"DeepSpeed can't divide the model: {error}. Its settings are those of `accelerate "
+            "launch` and of its file. On CPUs it compiles a part of itself when first used, with "
+            "g++ and ninja, which must be on the PATH."
+        ) from error
+    try:
+        yield
+    finally:
+        engine.destroy()
+
+
+def _configure_deepspeed(model: nn.Module) -> dict[str, Any]:
+    """Return what `accelerate launch` was told of DeepSpeed, without what this program decides."""
+    asked = {key: value for key, value in read_deepspeed_settings().items() if key not in OURS}
+    dtype = next(model.parameters()).dtype
+    return {
+        **_drop_auto(asked),
+        "train_micro_batch_size_per_gpu": 1,  # Some number is needed; what it computes has its own.
+        "bf16": {"enabled": dtype == torch.bfloat16},
+        "fp16": {"enabled": dtype == torch.float16},
+    }
+
+
+def _drop_auto(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without those that are to be chosen, for which DeepSpeed has defaults."""
+    return {
+        key: _drop_auto(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if value != "auto"
+    }
