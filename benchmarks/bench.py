@@ -23,7 +23,7 @@ RESULTS = HERE / "results.json"
 PAGE = HERE.parent / "docs" / "performance.md"
 MARKS = ("<!-- made by make bench: begin -->", "<!-- made by make bench: end -->")
 
-MOST_TIMES = 20
+MOST_TIMES = 10
 """Of our time until an accuracy is reached, that the usual script is given to reach it."""
 
 Figures = dict[str, Any]
