@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.model.workspace import Workspace
-from peft_sentiment.serving.batcher import Batcher
+from peft_sentiment.serving.batcher import SHORT_BATCH, Batcher
 from peft_sentiment.serving.metrics import ServiceMetrics
 from peft_sentiment.serving.refusals import Refusal
 from peft_sentiment.serving.scoring import Work
@@ -165,5 +165,25 @@ def test_idle_threads_share_what_waits() -> None:
         assert recorder.batches == [[30], [30]]
         task.cancel()
         batcher.close()
+
+    asyncio.run(run())
+
+
+def test_batches_grow_with_the_queue() -> None:
+    async def run() -> None:
+        recorder = Recorder()
+        recorder.gate.clear()
+        async with Running(recorder, batch_tokens=2 * SHORT_BATCH) as batcher:
+            asked = batcher.submit(SERVED, make_tokens(10))
+            while not recorder.batches:
+                await asyncio.sleep(0.01)
+            quarters = [SHORT_BATCH // 4] * 32
+            asked += batcher.submit(SERVED, make_tokens(*quarters))
+            recorder.gate.set()
+            await asyncio.gather(*asked)
+        sizes = [sum(batch) / SHORT_BATCH for batch in recorder.batches[1:]]
+        assert sizes[0] == 2  # as much as may be, of 8 that wait
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-2] == 1  # of the last two
 
     asyncio.run(run())

@@ -35,9 +35,9 @@ class ServiceSettings:
     """Origins, such as https://example.org, whose pages may call the service from a browser;
     none by default."""
 
-    batch_tokens: int = 1024
-    """Tokens that one thread computes together, at most; a longer text is a batch of its own. More
-    make single answers wait longer."""
+    batch_tokens: int = 3072
+    """Tokens that one thread computes together when many wait, at most; a longer text is a batch of
+    its own. More make single answers wait longer."""
 
     batch_delay_ms: float = 3.0
     """Milliseconds that the oldest text waits for others to join its batch."""

@@ -24,6 +24,13 @@ from peft_sentiment.serving.scoring import Work
 MOST_TEXTS = 64
 """Texts of a batch, at most; keeps the shapes that are computed few."""
 
+SHORT_BATCH = 1024
+"""Tokens of a batch while few wait: those who come during it wait the less."""
+
+BACKLOG_BATCHES = 2
+"""Batches for each thread into which a long queue is divided. Large batches compute a text in less
+time."""
+
 LONGEST_RETRY = 60
 """Seconds that a client is asked to wait, at most."""
 
@@ -126,7 +133,7 @@ class Batcher:
         while True:
             if not self._queue:
                 left = None
-            elif self._waiting_tokens >= settings.batch_tokens:
+            elif self._waiting_tokens >= min(settings.batch_tokens, SHORT_BATCH):
                 return
             else:
                 left = self._queue[0].since + settings.batch_delay_ms / 1000 - loop.time()
@@ -140,9 +147,14 @@ class Batcher:
                 return
 
     def _take_batch(self) -> list[Waiting]:
-        """Take the oldest texts: what the idle threads would have each, up to a whole batch."""
-        share = math.ceil(self._waiting_tokens / self._idle)
-        most, tokens = min(self._settings.batch_tokens, share), 0
+        """Take the oldest texts: what the idle threads would have each, up to a whole batch.
+
+        A whole batch is short while few wait, and grows with the queue.
+        """
+        waiting, tokens = self._waiting_tokens, 0
+        share = math.ceil(waiting / self._idle)
+        whole = max(SHORT_BATCH, math.ceil(waiting / (BACKLOG_BATCHES * self._streams)))
+        most = min(self._settings.batch_tokens, whole, share)
         batch: list[Waiting] = []
         while self._queue and len(batch) < MOST_TEXTS:
             item = self._queue[0]
