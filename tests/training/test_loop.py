@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -81,6 +82,17 @@ def test_it_learns(tiny_distilbert: Path, tiny_reviews: Reviews) -> None:
     logits = predict_logits(model, test.reviews, PADDING, 16, FLOAT32)
     assert (logits.argmax(1) == test.targets).mean() > 0.9
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_a_training_imports_no_deepspeed_where_nobody_asks_for_it(
+    tiny_distilbert: Path, tiny_reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_tiny_adapter(tiny_distilbert)
+    run = build_tiny_training(model, tokenize_tiny(tiny_distilbert, tiny_reviews))
+    monkeypatch.delitem(sys.modules, "deepspeed", raising=False)  # transformers, when it stores
+    list_losses(run)
+    assert "deepspeed" not in sys.modules
+    assert "forward" not in vars(model)
 
 
 @pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])

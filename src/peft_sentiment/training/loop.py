@@ -313,8 +313,10 @@ def prepared_by_accelerate(run: TrainingRun) -> Iterator[tuple[Accelerator, nn.M
         try:
             yield accelerator, model
         finally:
-            accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-            vars(computing).pop("forward", None)  # the class's own, but bound to this object
+            # What Accelerate has set. Its `unwrap_model` would import DeepSpeed where that is
+            # installed, which takes seconds and warns.
+            for name in ("forward", "_original_forward"):
+                vars(computing).pop(name, None)
             run.model.eval()
 
 
