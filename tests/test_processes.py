@@ -41,29 +41,27 @@ def test_a_restart_by_torchrun_is_told_from_the_first_start(
     assert is_restarted() is restarted
 
 
-@pytest.mark.parametrize("version", ["1", None])
-def test_fsdp_of_the_version_that_cannot_tell_weights_apart_is_refused(
-    version: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    monkeypatch.delenv("FSDP_VERSION", raising=False)
-    if version is not None:
-        monkeypatch.setenv("FSDP_VERSION", version)
-    with pytest.raises(SettingsError, match="--fsdp_version 2"), joined_processes("cpu"):
-        pass
+FSDP_VERSION = ("ACCELERATE_USE_FSDP", "FSDP_VERSION", "--fsdp_version 2")
+ZERO_STAGE = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_DEEPSPEED_ZERO_STAGE", "--zero_stage 3")
 
 
-@pytest.mark.parametrize("stage", ["0", "2", None])
-def test_deepspeed_with_a_stage_that_divides_no_frozen_weights_is_refused(
-    stage: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [
+        *((FSDP_VERSION, value) for value in ("1", None)),
+        *((ZERO_STAGE, value) for value in ("0", "2", None)),
+    ],
+)
+def test_what_cannot_divide_frozen_weights_alone_is_refused(
+    names: tuple[str, str, str], value: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked, variable, advice = names
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    monkeypatch.delenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", raising=False)
-    if stage is not None:
-        monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", stage)
-    with pytest.raises(SettingsError, match="--zero_stage 3"), joined_processes("cpu"):
+    monkeypatch.setenv(asked, "true")
+    monkeypatch.delenv(variable, raising=False)
+    if value is not None:
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=advice), joined_processes("cpu"):
         pass
 
 

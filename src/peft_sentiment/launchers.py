@@ -6,7 +6,7 @@ They do it by environment variables. What this program can't do is refused befor
 import importlib.util
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from peft_sentiment.errors import SettingsError, build_missing_error
@@ -95,20 +95,11 @@ def sharding_untold() -> Iterator[None]:
 
     transformers would load the model into the first process alone, and Accelerate would wrap it.
     """
-    with ExitStack() as stack:
-        for name in (FSDP, DEEPSPEED):
-            stack.enter_context(_without_variable(name))
-        yield
-
-
-@contextmanager
-def _without_variable(name: str) -> Iterator[None]:
-    value = os.environ.pop(name, None)
+    told = {name: os.environ.pop(name) for name in (FSDP, DEEPSPEED) if name in os.environ}
     try:
         yield
     finally:
-        if value is not None:
-            os.environ[name] = value
+        os.environ.update(told)
 
 
 def _is_set(variable: str) -> bool:
