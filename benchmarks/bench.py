@@ -26,6 +26,9 @@ MARKS = ("<!-- made by make bench: begin -->", "<!-- made by make bench: end -->
 MOST_TIMES = 10
 """Of our time until an accuracy is reached, that the usual script is given to reach it."""
 
+WINDOWS, WINDOW_LENGTH = "windows of 256 tokens", 256
+"""How the default preset scores; `pipeline` and the others read a review whole."""
+
 Figures = dict[str, Any]
 Row = tuple[str, str, str]
 """What was measured, the figure, and what it is compared with."""
@@ -87,6 +90,7 @@ def bench_scoring(rounds: int) -> Figures:
     pairs = [
         {
             "ours": measure("score-ours", reviews=1024),
+            WINDOWS: measure("score-ours", reviews=1024, window_length=WINDOW_LENGTH),
             **{what: measure(name, **options) for what, (name, options) in others.items()},
         }
         for _ in range(rounds)
@@ -95,13 +99,19 @@ def bench_scoring(rounds: int) -> Figures:
         what: statistics.median(_rate(pair["ours"]) / _rate(pair[what]) for pair in pairs)
         for what in others
     }
-    return {"ratios": ratios, "rounds": pairs}
+    return {"ratios": ratios, WINDOWS: compare_windows(pairs), "rounds": pairs}
+
+
+def compare_windows(pairs: list[Figures]) -> float:
+    """Return how many times as fast as pipeline scoring in windows is."""
+    return statistics.median(_rate(pair[WINDOWS]) / _rate(pair["pipeline"]) for pair in pairs)
 
 
 def bench_exports(rounds: int) -> Figures:
     """Reviews a second of the exports, against pipeline and plain int8, and what int8 costs."""
     contestants: dict[str, tuple[str, Figures]] = {
         "onnx-int8": ("score-export", {"int8": True}),
+        WINDOWS: ("score-export", {"int8": True, "window_length": WINDOW_LENGTH}),
         "onnx": ("score-export", {}),
         "pipeline": ("score-pipeline", {}),
         "plain int8": ("score-onnx", {"int8": True}),
@@ -117,9 +127,10 @@ def bench_exports(rounds: int) -> Figures:
     ratios = {
         what: statistics.median(_rate(pair["onnx-int8"]) / _rate(pair[what]) for pair in pairs)
         for what in contestants
-        if what != "onnx-int8"
+        if what not in ("onnx-int8", WINDOWS)
     }
-    return {"ratios": ratios, "rounds": pairs, "check": measure("check-export", reviews=5000)}
+    check = measure("check-export", reviews=5000)
+    return {"ratios": ratios, WINDOWS: compare_windows(pairs), "rounds": pairs, "check": check}
 
 
 def bench_accuracy(_rounds: int) -> Figures:
@@ -198,6 +209,7 @@ def render_rows(results: Figures) -> list[Row]:
             ("", f"{ratio:.2f} x", f"{what} ({_rate(last[what]):.1f} reviews/s)")
             for what, ratio in scoring["ratios"].items()
         ]
+        rows.append(render_windows(scoring))
     if exports := results.get("exports"):
         rows += render_exports(exports)
     if accuracy := results.get("accuracy"):
@@ -234,6 +246,12 @@ def describe_reach(figures: Figures) -> str:
     return f"not reached in {words} ({100 * figures['best']:.1f} % at best)"
 
 
+def render_windows(found: Figures) -> Row:
+    """Return the row of scoring in windows."""
+    rate = _rate(found["rounds"][-1][WINDOWS])
+    return ("", f"{found[WINDOWS]:.2f} x", f"pipeline, by {WINDOWS} ({rate:.1f} reviews/s)")
+
+
 def render_exports(exports: Figures) -> list[Row]:
     """Return the rows of the exports."""
     last, check = exports["rounds"][-1], exports["check"]
@@ -242,6 +260,7 @@ def render_exports(exports: Figures) -> list[Row]:
         ("", f"{ratio:.2f} x", f"{what} ({_rate(last[what]):.1f} reviews/s)")
         for what, ratio in exports["ratios"].items()
     ]
+    rows.append(render_windows(exports))
     rows.append((
         "", f"{100 * check['accuracy_after']:.2f} %",
         f"the adapter in float32: {100 * check['accuracy_before']:.2f} %, 5,000 held-out reviews; "

@@ -90,6 +90,7 @@ def score_ours(options: argparse.Namespace) -> Figures:
     classifier = SentimentClassifier(
         model_name_or_path=find_base(options.base), max_length=options.max_length,
         truncation="head", bf16=False if options.fp32 else None,
+        window_length=options.window_length,
     )  # fmt: skip
     classifier.build_base(LABELS)
     return time_scoring(lambda: classifier.predict_proba(texts), len(texts))
@@ -240,6 +241,7 @@ def main() -> None:
     parser.add_argument("--reviews", type=int, default=64)
     parser.add_argument("--train-reviews", type=int, default=3000)
     parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--window-length", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument(
         "--base", choices=["packaged", "default", "random-base"], default="packaged"

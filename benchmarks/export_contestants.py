@@ -30,13 +30,13 @@ def score_export(options: argparse.Namespace) -> Figures:
     texts = list(draw_reviews(options.reviews).texts)
     with tempfile.TemporaryDirectory() as name:
         folder, base = Path(name), find_base(options.base)
-        write_export(folder, base, options.max_length, options.reviews, is_int8=options.int8)
+        write_export(folder, base, options)
         exported = OnnxClassifier.load(folder, threads=options.threads)
     return time_scoring(lambda: exported.predict_reviews(texts), len(texts))
 
 
-def write_export(folder: Path, base: str, max_length: int, skip: int, is_int8: bool) -> None:
-    """Export an encoder with an untrained head; int8 ranges come from the reviews after `skip`."""
+def write_export(folder: Path, base: str, options: argparse.Namespace) -> None:
+    """Export an encoder with an untrained head; int8 ranges come from reviews not scored."""
     from peft_sentiment.model.exported_files import (
         FORMAT_VERSION,
         ONNX,
@@ -52,17 +52,17 @@ def write_export(folder: Path, base: str, max_length: int, skip: int, is_int8: b
     classifier = SentimentClassifier(model_name_or_path=base)
     classifier.build_base(LABELS)
     encoder = classifier.encoder_
-    if is_int8:
-        for_ranges = classifier.tokenize_texts(draw_reviews(32, skip=skip).texts)
+    if options.int8:
+        for_ranges = classifier.tokenize_texts(draw_reviews(32, skip=options.reviews).texts)
         write_int8_onnx(encoder.model, folder / ONNX_FILE, for_ranges.token_ids)
     else:
         write_onnx(encoder.model, folder / ONNX_FILE)
     shutil.copy(encoder.folder / TOKENIZER_FILE, folder)
     files = {file: compute_sha256(folder / file) for file in (ONNX_FILE, TOKENIZER_FILE)}
     record = ExportRecord(
-        FORMAT_VERSION, ONNX_INT8 if is_int8 else ONNX, "", files, LABELS, "str",
-        max_length, "head", None, "lora", encoder.name, None, encoder.sha256, {},
-        None, None,
+        FORMAT_VERSION, ONNX_INT8 if options.int8 else ONNX, "", files, LABELS, "str",
+        options.max_length, "head", None, "lora", encoder.name, None, encoder.sha256, {},
+        None, None, options.window_length,
     )  # fmt: skip
     (folder / RECORD_FILE).write_text(render_json(record), encoding="utf-8")
 

@@ -34,6 +34,7 @@ class TinyRun:
         flags = {
             "--model-name-or-path": self.base,
             "--max-length": 64,
+            "--window-length": 16,
             "--train-size": 60,
             "--validation-size": 20,
             "--test-size": 40,

@@ -88,4 +88,5 @@ def describe_data(splits: Splits, settings: Settings, cut: int) -> DataRecord:
         near_duplicates=splits.near_duplicates,
         is_small=splits.is_small,
         rows_skipped=len(splits.skipped),
+        window_length=settings.data.window_length,
     )

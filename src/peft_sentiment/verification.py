@@ -10,6 +10,7 @@ from rich.console import Console
 from peft_sentiment.config import PACKAGED_IMDB, DataSettings, ModelSettings, Settings, Truncation
 from peft_sentiment.data.batching import tokenize_reviews
 from peft_sentiment.data.sources import load_reviews
+from peft_sentiment.data.windows import divide_reviews
 from peft_sentiment.errors import AdapterError
 from peft_sentiment.evaluation.fresh_process import Job, check_answer, load_elsewhere
 from peft_sentiment.evaluation.verification import Check, check_model, compute_padded_logits
@@ -79,7 +80,10 @@ def iterate_checks(
     model, encoder, metadata = load_adapter(folder, settings, base_name)
     pad_id = int(encoder.tokenizer.pad_token_id)
     truncation = typing.cast("Truncation", metadata.truncation)
-    reviews = tokenize_reviews(texts, encoder.tokenizer, metadata.max_length, truncation)
+    whole = tokenize_reviews(
+        texts, encoder.tokenizer, metadata.max_length, truncation, metadata.window_length
+    )
+    reviews = divide_reviews(whole).reviews  # what is computed, and plain peft can compute as well
     answer = load_elsewhere([Job(str(folder), str(encoder.folder), pad_id)], reviews)[0]
     yield from check_answer(answer, compute_padded_logits(model, reviews, pad_id))
     base = load_encoder(

@@ -29,21 +29,26 @@ TEXTS = (
 )
 
 
-def explain(folder: Path, texts: tuple[str, ...] = TEXTS, steps: int = 32) -> list[Explanation]:
+def explain(
+    folder: Path, texts: tuple[str, ...] = TEXTS, steps: int = 32, window_length: int = 0
+) -> list[Explanation]:
     model, tokenizer = build_tiny_adapter(folder), load_tiny_encoder(folder).tokenizer
     return explain_reviews(
         model,
         tokenizer,
         texts,
-        predict(model, tokenizer, texts),
+        predict(model, tokenizer, texts, window_length),
         max_length=MAX_LENGTH,
         truncation="head+tail",
+        window_length=window_length,
         device=CPU,
         steps=steps,
     )
 
 
-def predict(model: torch.nn.Module, tokenizer: object, texts: tuple[str, ...]) -> Predictions:
+def predict(
+    model: torch.nn.Module, tokenizer: object, texts: tuple[str, ...], window_length: int = 0
+) -> Predictions:
     return predict_reviews(
         model,
         tokenizer,
@@ -51,24 +56,32 @@ def predict(model: torch.nn.Module, tokenizer: object, texts: tuple[str, ...]) -
         label_names=LABELS,
         max_length=MAX_LENGTH,
         truncation="head+tail",
+        window_length=window_length,
         batch_size=8,
         precision=FLOAT32,
     )
 
 
+@pytest.mark.parametrize("window_length", [0, 20])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_scores_add_up_to_the_log_odds_they_explain(model_type: str, tmp_path: Path) -> None:
-    for explanation in explain(build_tiny_encoder(model_type, tmp_path), steps=64):
+def test_scores_add_up_to_the_log_odds_they_explain(
+    model_type: str, window_length: int, tmp_path: Path
+) -> None:
+    encoder = build_tiny_encoder(model_type, tmp_path)
+    for explanation in explain(encoder, steps=64, window_length=window_length):
         total = sum(word.score or 0 for word in explanation.words)
         difference = explanation.log_odds - explanation.baseline_log_odds
         assert total == pytest.approx(difference, abs=0.02 * abs(difference) + 1e-4)
         assert explanation.gap == pytest.approx(abs(total - difference) / abs(difference), abs=1e-4)
 
 
-def test_log_odds_and_confidence_are_those_of_the_prediction(tiny_distilbert: Path) -> None:
+@pytest.mark.parametrize("window_length", [0, 20])
+def test_log_odds_and_confidence_are_those_of_the_prediction(
+    window_length: int, tiny_distilbert: Path
+) -> None:
     model, tokenizer = build_tiny_adapter(tiny_distilbert), load_tiny_encoder(tiny_distilbert)
-    predictions = predict(model, tokenizer.tokenizer, TEXTS)
-    explained = explain(tiny_distilbert)
+    predictions = predict(model, tokenizer.tokenizer, TEXTS, window_length)
+    explained = explain(tiny_distilbert, window_length=window_length)
     assert [e.label for e in explained] == predictions.labels
     confidences = predictions.probabilities.max(axis=1)
     np.testing.assert_allclose([e.confidence for e in explained], confidences, atol=1e-5)

@@ -15,12 +15,14 @@ from tiny_training import (
     LABELS,
     build_clock,
     build_tiny_adapter,
+    draw_tokens,
     load_tiny_encoder,
     tokenize_tiny,
 )
 from torch import nn
 
 from peft_sentiment.data.batching import TokenizedReviews
+from peft_sentiment.data.windows import divide_tokens
 from peft_sentiment.evaluation.prediction import evaluation_mode, predict_logits, predict_reviews
 from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.records.reviews import Reviews
@@ -103,6 +105,18 @@ def test_scoring_leaves_no_gradient_and_no_random_draw(
 def test_no_review_gives_no_prediction(model: nn.Module, tokens: TokenizedReviews) -> None:
     logits = predict_logits(model, take(tokens, np.arange(0)), PADDING, 8, FLOAT32)
     assert compute_probabilities(logits).shape == (0, 2)
+
+
+def test_windows_are_scored_by_themselves_and_count_by_their_words(model: nn.Module) -> None:
+    drawn = draw_tokens(np.random.default_rng(0), [5, 20, 47])
+    reviews = TokenizedReviews(drawn.token_ids, drawn.is_cut, (1, 1), window_length=20)
+    logits = predict_logits(model, reviews, PADDING, 8, FLOAT32)
+    for ids, found in zip(reviews.token_ids, logits, strict=True):
+        parts = divide_tokens(ids, 20, 1, 1)
+        alone = TokenizedReviews(parts, np.zeros(len(parts), np.bool_), (1, 1))
+        said = predict_logits(model, alone, PADDING, 8, FLOAT32)
+        expected = np.average(said, axis=0, weights=alone.lengths - 2)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_predictions_tell_what_was_read_and_how_long_it_took(tiny_distilbert: Path) -> None:

@@ -107,10 +107,11 @@ def test_predict_and_the_classifier_object_give_the_runtimes_probabilities(
 
 
 def test_plain_transformers_loads_the_merged_form_with_its_labels(
-    exports: Exports, finished_tiny_run: TinyRun, tiny_reviews: Reviews
+    exports: Exports, finished_tiny_run: TinyRun
 ) -> None:
     classify = pipeline("text-classification", model=str(exports["merged"]), device="cpu")
-    texts = [text for text in tiny_reviews.texts if len(text) < 100][:5]
+    # Short enough for one window, which is all that transformers reads.
+    texts = ["The ending was dull.", "A superb story!", "bad", "an amazing script, and wonderful"]
     adapter = SentimentClassifier.load(finished_tiny_run.adapter, bf16=False, calibrate=False)
     said = classify(texts, truncation=True)
     assert [answer["label"] for answer in said] == adapter.predict(texts).tolist()

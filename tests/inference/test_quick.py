@@ -43,8 +43,13 @@ def train(tiny_distilbert: Path, tiny_bert: Path, tiny_reviews: Reviews, tmp_pat
 @pytest.mark.parametrize("model_type", ["distilbert", "bert"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"use_rslora": True, "r": 3}, {"target_modules": ("all-linear",), "method": "lora"}],
-    ids=["default", "rslora", "every layer"],
+    [
+        {},
+        {"use_rslora": True, "r": 3},
+        {"target_modules": ("all-linear",), "method": "lora"},
+        {"window_length": 12},
+    ],
+    ids=["default", "rslora", "every layer", "windows"],
 )
 def test_the_quick_form_says_what_the_classifier_says(
     train: Train, model_type: str, settings: dict[str, Any], bf16: bool

@@ -45,7 +45,7 @@ def train_tiny_adapters(base: Path, reviews: Reviews, root: Path) -> TinyAdapter
     stars = [STARS[place % 5] for place in range(40)]
     every = ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2")
     for name, own_labels, settings in (
-        ("plain", labels, {"seed": 1}),
+        ("plain", labels, {"seed": 1, "window_length": 12}),
         ("wide", labels, {"seed": 2, "target_modules": every}),
         ("stars", stars, {"seed": 3}),
     ):

@@ -65,6 +65,15 @@ def test_a_stretch_depends_on_nothing_but_seed_step_and_review() -> None:
     assert (alone == together).all()
 
 
+def test_as_many_stretches_as_are_asked_for_are_the_end_of_their_review() -> None:
+    reviews = build_reviews((1, 1))
+    whole = reviews.token_ids[3]
+    for share, least, most in ((1.0, 300, 300), (0.5, 120, 190), (0.0, 1, 30)):
+        stretches = Stretches(reviews, 20, 0, share)
+        read = [stretches.read([3], step)[0] for step in range(300)]
+        assert least <= sum((stretch[1:] == whole[-19:]).all() for stretch in read) <= most
+
+
 def test_length_zero_reads_whole_reviews() -> None:
     reviews = build_reviews((1, 1))
     stretches = Stretches(reviews, 0, 0)

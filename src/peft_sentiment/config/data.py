@@ -12,6 +12,9 @@ PACKAGED_ROTTEN_TOMATOES = "packaged/rotten_tomatoes"
 USUAL_SIZES = {"train": 3000, "validation": 500, "test": 600}
 """Part -> its reviews where nothing else is asked for and there are enough."""
 
+SHORTEST_WINDOW = 8
+"""Fewest tokens of a window that says anything: a few words between the special tokens."""
+
 Truncation = Literal["head", "tail", "head+tail"]
 """Which part of a long review is kept."""
 
@@ -121,6 +124,11 @@ class DataSettings:
     """Which part of a review longer than max_length is kept: its head, its tail, or a quarter from
     its head and the rest from its tail, where reviewers sum up."""
 
+    window_length: int = 0
+    """Tokens that are scored at once, special tokens included: a longer review is scored in windows
+    of equal length, and what they say is averaged. Best near crop_length, where training reads
+    stretches. 0 scores max_length tokens at once."""
+
     def __post_init__(self) -> None:
         if isinstance(self.train_file, str):
             object.__setattr__(self, "train_file", (self.train_file,))
@@ -134,6 +142,9 @@ class DataSettings:
         name = "data.near_duplicate_similarity"
         require(0 < similarity <= 1, name, similarity, "above 0, and 1 at most")
         require(self.max_length >= 8, "data.max_length", self.max_length, "at least 8")
+        is_long = self.window_length == 0 or self.window_length >= SHORTEST_WINDOW
+        needed = f"0, or at least {SHORTEST_WINDOW}"
+        require(is_long, "data.window_length", self.window_length, needed)
         if self.label_names is not None:
             unique = len(set(self.label_names)) == len(self.label_names) >= 2
             require(unique, "data.label_names", list(self.label_names), "two or more unlike names")

@@ -36,6 +36,10 @@ class TrainingSettings:
     puts elsewhere at every pass. Scoring reads max_length tokens. Short stretches train faster, and
     more passes over them learn more. 0 reads max_length tokens in training too."""
 
+    crop_tail_share: float = 0.0
+    """Share of the stretches that are the end of their review, where reviewers sum up; chance puts
+    the others anywhere."""
+
     contrastive_epochs: float = 0.0
     """Passes of a first stage, for a hundred labels or so: the adapter learns to bring reviews of
     one label together and others apart, pair by pair, and the head is fitted to what comes of it.
@@ -166,6 +170,8 @@ class TrainingSettings:
         is_long = self.crop_length == 0 or self.crop_length >= SHORTEST_CROP
         needed = f"0, or at least {SHORTEST_CROP}"
         require(is_long, "training.crop_length", self.crop_length, needed)
+        ends = self.crop_tail_share
+        require(0 <= ends <= 1, "training.crop_tail_share", ends, "from 0 to 1")
         require(self.seed < 2**32, "training.seed", self.seed, "below 2**32")
         if self.fp16 and self.bf16:
             raise SettingsError("training.fp16 and training.bf16 are both on; choose one of them.")

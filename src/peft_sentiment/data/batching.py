@@ -41,11 +41,14 @@ class TokenizedReviews:
         token_ids: one array of ids per review, in the reviews' order.
         is_cut: (N,), whether the review was longer than that.
         special_tokens: how many of each one's ids stand before its text and after it.
+        window_length: most tokens that are scored at once; longer reviews are scored in windows
+            (data/windows.py). 0 scores all at once.
     """
 
     token_ids: Sequence[NDArray[np.int32]]
     is_cut: NDArray[np.bool_]
     special_tokens: tuple[int, int] = (0, 0)
+    window_length: int = 0
 
     def __len__(self) -> int:
         """Return the number of reviews."""
@@ -67,7 +70,9 @@ class TokenizedReviews:
     def take(self, places: NDArray[np.int64]) -> "TokenizedReviews":
         """Return the reviews at these places, in this order."""
         token_ids = [self.token_ids[i] for i in places]
-        return TokenizedReviews(token_ids, self.is_cut[places], self.special_tokens)
+        return TokenizedReviews(
+            token_ids, self.is_cut[places], self.special_tokens, self.window_length
+        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ def tokenize_reviews(
     tokenizer: Any,  # noqa: ANN401 - any callable tokenizer of transformers
     max_length: int,
     truncation: Truncation,
+    window_length: int = 0,
 ) -> TokenizedReviews:
     """Tokenize reviews and cut the long ones.
 
@@ -125,6 +131,7 @@ def tokenize_reviews(
         tokenizer: a tokenizer of `transformers`.
         max_length: tokens that are kept, special tokens included.
         truncation: which part of a longer review is kept.
+        window_length: most tokens that are scored at once; 0 for all.
     """
     before, after = count_special_tokens(tokenizer)
     token_ids: list[NDArray[np.int32]] = []
@@ -133,7 +140,7 @@ def tokenize_reviews(
         token_ids += [np.asarray(ids, dtype=np.int32) for ids in encoded]
     is_cut = np.fromiter((len(ids) > max_length for ids in token_ids), np.bool_, len(token_ids))
     cut_ids = [cut_tokens(ids, max_length, truncation, before, after) for ids in token_ids]
-    return TokenizedReviews(cut_ids, is_cut, (before, after))
+    return TokenizedReviews(cut_ids, is_cut, (before, after), window_length)
 
 
 def count_special_tokens(tokenizer: Any) -> tuple[int, int]:  # noqa: ANN401 - as above

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from peft_sentiment.config import Truncation
 from peft_sentiment.data.batching import count_special_tokens, cut_tokens
+from peft_sentiment.data.windows import divide_tokens
 from peft_sentiment.errors import ModelError
 
 Span = tuple[int, int]
@@ -34,6 +35,19 @@ class SpannedTokens:
     ids: NDArray[np.int64]
     word_places: NDArray[np.int64]
     words: list[Span]
+
+    def divide(self, window_length: int, special_tokens: tuple[int, int]) -> "list[SpannedTokens]":
+        """Return the windows that the text is scored in, in order.
+
+        Args:
+            window_length: most tokens of a window; 0 for no windows.
+            special_tokens: how many stand before the text and after it.
+        """
+        places = np.arange(len(self.ids), dtype=np.int32)
+        return [
+            SpannedTokens(self.ids[window], self.word_places[window], self.words)
+            for window in divide_tokens(places, window_length, *special_tokens)
+        ]
 
 
 def find_words(text: str) -> list[Span]:

@@ -88,7 +88,7 @@ def open_tokens(
         # A token has about four letters, and takes four bytes.
         lambda: min(text_bytes, _BYTES_OF_ID * length * len(pool)),
     )
-    reviews = _map_tokens(folder, rows, count_special_tokens(tokenizer))
+    reviews = _map_tokens(folder, rows, count_special_tokens(tokenizer), settings.window_length)
     labels = streamed.splits.train.labels
     numbers = labels.numbers if isinstance(labels, Labels) else np.zeros(0, np.int32)
     size = settings.shuffle_buffer_size
@@ -103,12 +103,16 @@ def open_tokens(
 
 
 def _map_tokens(
-    folder: CachedFolder, rows: NDArray[np.int64], special_tokens: tuple[int, int]
+    folder: CachedFolder,
+    rows: NDArray[np.int64],
+    special_tokens: tuple[int, int],
+    window_length: int,
 ) -> StreamedTokens:
     return StreamedTokens(
         TokenIds(MappedColumn(folder.path / IDS_FILE, np.int32), rows),
         np.load(folder.path / "is_cut.npy")[rows],
         special_tokens,
+        window_length,
         np.load(folder.path / "lengths.npy")[rows],
         hashlib.sha256(folder.sha256.encode() + rows.tobytes()).hexdigest(),
     )

@@ -3,14 +3,16 @@
 The path goes from the review with every word masked to the review itself; special tokens and
 positions stay as they are. It is computed in float32: in bfloat16 the scores miss several percent
 of what they should add up to. What is explained are the label's log-odds against all others; with
-two labels that is the difference of the logits. Source: M. Sundararajan and others, "Axiomatic
-attribution for deep networks", ICML 2017.
+two labels that is the difference of the logits. A review that is scored in windows has its words
+put in window by window. Source: M. Sundararajan and others, "Axiomatic attribution for deep
+networks", ICML 2017.
 
-Shapes: B reviews along the path, T tokens, C labels, D width of the embeddings.
+Shapes: B texts along the path, W windows of a review, T tokens, C labels, D width of embeddings.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from peft_sentiment.config import Truncation
+from peft_sentiment.data.batching import count_special_tokens
 from peft_sentiment.data.spans import SpannedTokens, tokenize_with_words
 from peft_sentiment.errors import build_missing_error
 from peft_sentiment.evaluation.prediction import evaluation_mode
@@ -44,6 +47,7 @@ def explain_reviews(
     *,
     max_length: int,
     truncation: Truncation,
+    window_length: int = 0,
     device: torch.device,
     steps: int = STEPS,
 ) -> list[Explanation]:
@@ -56,6 +60,7 @@ def explain_reviews(
         predictions: what the model says of them, in their order.
         max_length: tokens read of a review.
         truncation: which part of a longer review they are.
+        window_length: most tokens that are scored at once; 0 for all.
         device: where the model is.
         steps: more narrow the gap, and take longer in proportion.
 
@@ -65,16 +70,17 @@ def explain_reviews(
     """
     attribution = load_attribution()
     tokenized = [tokenize_with_words(text, tokenizer, max_length, truncation) for text in texts]
+    special_tokens = count_special_tokens(tokenizer)
     explanations = []
     with evaluation_mode(model), frozen(model):
         for text, tokens, row in zip(texts, tokenized, predictions.probabilities, strict=True):
             place = int(row.argmax())
-            ids = [torch.from_numpy(x)[None] for x in (mask_words(tokens, tokenizer), tokens.ids)]
-            path = ids[0].to(device), ids[1].to(device)
+            windows = tokens.divide(window_length, special_tokens)
+            paths = build_paths(windows, sum(special_tokens), tokenizer, device)
             label, confidence = predictions.label_names[place], float(row[place])
             for refined in (steps, 2 * steps, 4 * steps):
-                parts = integrate_gradients(attribution, model, path, place, refined)
-                explanation = build_explanation(text, label, confidence, tokens, *parts)
+                parts = integrate_windows(attribution, model, paths, place, refined)
+                explanation = build_explanation(text, label, confidence, windows, *parts)
                 if explanation.gap <= WIDEST_GAP:
                     break
             explanations.append(explanation)
@@ -104,48 +110,128 @@ def mask_words(
     return np.where(tokens.word_places < 0, tokens.ids, mask)
 
 
-def integrate_gradients(
+@dataclass(frozen=True)
+class WindowPath:
+    """A window of a review on its way from masked words to its own.
+
+    Attributes:
+        start: (1, T) ids with every word masked.
+        end: (1, T) ids of the window.
+        share: its weight in what all windows say.
+    """
+
+    start: torch.Tensor
+    end: torch.Tensor
+    share: float
+
+
+def build_paths(
+    windows: Sequence[SpannedTokens],
+    special_tokens: int,
+    tokenizer: Any,  # noqa: ANN401 - any tokenizer of transformers
+    device: torch.device,
+) -> list[WindowPath]:
+    """Return the path of each window, with the shares of data/windows.py.
+
+    Args:
+        windows: of one review.
+        special_tokens: in each of them.
+        tokenizer: that has made them.
+        device: where the model is.
+    """
+    words = [max(1, len(window.ids) - special_tokens) for window in windows]
+    return [
+        WindowPath(
+            torch.from_numpy(mask_words(window, tokenizer))[None].to(device),
+            torch.from_numpy(window.ids)[None].to(device),
+            count / sum(words),
+        )
+        for window, count in zip(windows, words, strict=True)
+    ]
+
+
+def integrate_windows(
     attribution: Any,  # noqa: ANN401 - a class of an optional library
     model: nn.Module,
-    path: tuple[torch.Tensor, torch.Tensor],
+    paths: Sequence[WindowPath],
     label: int,
     steps: int,
 ) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Return each token's part in a label's log-odds, and the log-odds at both ends of the path.
+    """Return each token's part in a label's log-odds, and these at both ends of the path.
+
+    The windows go from their start to their end one after the other.
 
     Args:
         attribution: Captum's class.
         model: a sequence-classification model.
-        path: (1, T) ids of its start and its end.
+        paths: of W windows.
         label: number of the label.
-        steps: points along the path.
+        steps: points along the path of each window.
 
     Returns:
-        (T,) parts, and log-odds at start and end.
+        Parts of all tokens, window by window, and log-odds at start and end.
     """
 
-    def compute_log_odds(ids: torch.Tensor) -> torch.Tensor:
-        logits = model(input_ids=ids).logits.float()  # (B, C)
-        others = [place for place in range(logits.shape[1]) if place != label]
-        log_odds: torch.Tensor = logits[:, label] - logits[:, others].logsumexp(dim=1)
-        return log_odds
+    def compute_logits(ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model(input_ids=ids).logits.float()
+        return logits
 
-    start, end = path
+    with torch.no_grad():
+        starts = [path.share * compute_logits(path.start) for path in paths]  # (1, C) each
+        ends = [path.share * compute_logits(path.end) for path in paths]
+    said, parts = torch.stack(starts).sum(dim=0), []
+    first = float(compute_log_odds(said, label))
+    for path, start, end in zip(paths, starts, ends, strict=True):
+        others = said - start
+        parts.append(integrate_gradients(attribution, model, path, others, label, steps))
+        said = others + end
+    return np.concatenate(parts), (first, float(compute_log_odds(said, label)))
+
+
+def compute_log_odds(logits: torch.Tensor, label: int) -> torch.Tensor:
+    """Return (B,) log-odds of a label against all others, of (B, C) logits."""
+    others = [place for place in range(logits.shape[1]) if place != label]
+    return logits[:, label] - logits[:, others].logsumexp(dim=1)
+
+
+def integrate_gradients(
+    attribution: Any,  # noqa: ANN401 - a class of an optional library
+    model: nn.Module,
+    path: WindowPath,
+    others: torch.Tensor,
+    label: int,
+    steps: int,
+) -> NDArray[np.float64]:
+    """Return (T,), each token's part in what a window's path adds to a label's log-odds.
+
+    Args:
+        attribution: Captum's class.
+        model: a sequence-classification model.
+        path: of the window.
+        others: (1, C), what the other windows say, by their shares.
+        label: number of the label.
+        steps: points along the path.
+    """
+
+    def follow(ids: torch.Tensor) -> torch.Tensor:
+        logits = model(input_ids=ids).logits.float()  # (B, C)
+        return compute_log_odds(others + path.share * logits, label)
+
     embeddings = model.get_input_embeddings()  # type: ignore[operator]
-    gradients = attribution(compute_log_odds, embeddings)
-    batch_size = max(1, MOST_TOKENS // end.shape[1])
-    parts = gradients.attribute(end, start, n_steps=steps, internal_batch_size=batch_size)
-    # (1, T, D)
-    with torch.inference_mode():
-        ends = tuple(float(compute_log_odds(ids)) for ids in path)
-    return parts[0].sum(dim=1).double().cpu().numpy(), (ends[0], ends[1])
+    gradients = attribution(follow, embeddings)
+    batch_size = max(1, MOST_TOKENS // path.end.shape[1])
+    parts = gradients.attribute(
+        path.end, path.start, n_steps=steps, internal_batch_size=batch_size
+    )  # (1, T, D)
+    scores: NDArray[np.float64] = parts[0].sum(dim=1).double().cpu().numpy()
+    return scores
 
 
 def build_explanation(
     text: str,
     label: str,
     confidence: float,
-    tokens: SpannedTokens,
+    windows: Sequence[SpannedTokens],
     scores: NDArray[np.float64],
     ends: tuple[float, float],
 ) -> Explanation:
@@ -155,17 +241,19 @@ def build_explanation(
         text: the review.
         label: the label that is explained.
         confidence: its probability.
-        tokens: what was read of the text.
-        scores: (T,), each token's part.
+        windows: what was read of the text.
+        scores: each token's part, window by window.
         ends: log-odds of the masked and of the real review.
     """
-    is_word = tokens.word_places >= 0
-    sums = np.zeros(len(tokens.words))
-    np.add.at(sums, tokens.word_places[is_word], scores[is_word])
-    read = set(tokens.word_places.tolist())
+    spans = windows[0].words
+    places = np.concatenate([window.word_places for window in windows])
+    is_word = places >= 0
+    sums = np.zeros(len(spans))
+    np.add.at(sums, places[is_word], scores[is_word])
+    read = set(places.tolist())
     words = tuple(
         WordScore(start, end, float(sums[place]) if place in read else None)
-        for place, (start, end) in enumerate(tokens.words)
+        for place, (start, end) in enumerate(spans)
     )
     difference = ends[1] - ends[0]
     missed = abs(float(sums.sum()) - difference)

@@ -16,6 +16,7 @@ from peft_sentiment.data.batching import (
     iterate_padded_scoring_batches,
     tokenize_reviews,
 )
+from peft_sentiment.data.windows import divide_reviews
 from peft_sentiment.evaluation.packed_scoring import BatchLogits, score_packed
 from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.evaluation.shares import score_shares
@@ -32,6 +33,7 @@ def predict_reviews(
     label_names: tuple[str, ...],
     max_length: int,
     truncation: Truncation,
+    window_length: int = 0,
     batch_size: int,
     precision: Precision,
     clock: Callable[[], float] = time.perf_counter,
@@ -45,12 +47,13 @@ def predict_reviews(
         label_names: name of each logit.
         max_length: tokens read of a review.
         truncation: which part of a longer review they are.
+        window_length: most tokens that are scored at once; 0 for all.
         batch_size: reviews in memory at once.
         precision: device and dtype.
         clock: seconds, for the rate.
     """
     start = clock()
-    reviews = tokenize_reviews(texts, tokenizer, max_length, truncation)
+    reviews = tokenize_reviews(texts, tokenizer, max_length, truncation, window_length)
     logits = predict_logits(model, reviews, tokenizer.pad_token_id, batch_size, precision)
     return Predictions(
         label_names, compute_probabilities(logits), reviews.lengths, reviews.is_cut, clock() - start
@@ -84,8 +87,10 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Return (N, C) logits in the reviews' order; the model's mode is left as it was.
 
-    Several processes score a share each, and all return the logits of all reviews.
+    Reviews that are to be scored in windows have the mean of these. Several processes score a share
+    each, and all return the logits of all reviews.
     """
+    windows = divide_reviews(reviews)
     labels = int(model.config.num_labels)  # type: ignore[union-attr, arg-type]
 
     def score(part: TokenizedReviews) -> Iterator[BatchLogits]:
@@ -94,7 +99,7 @@ def predict_logits(
         return iterate_padded_logits(model, part, pad_id, batch_size, precision)
 
     with evaluation_mode(model):
-        return score_shares(reviews, labels, score)
+        return windows.combine(score_shares(windows.reviews, labels, score))
 
 
 def iterate_packed_logits(

@@ -14,7 +14,7 @@ PARAMETERS = {
     item.name: item
     for item in list_setting_fields()
     if item.section in ("model", "adapter", "training")
-    or item.name in ("max_length", "truncation", "calibrate", "use_companion")
+    or item.name in ("max_length", "truncation", "window_length", "calibrate", "use_companion")
 }
 """Constructor argument -> its setting: everything but where data comes from and results go."""
 

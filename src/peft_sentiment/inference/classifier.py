@@ -51,6 +51,7 @@ class SentimentClassifier(ConfiguredClassifier):
 
     Args:
         **settings: any setting of model, adapter and training, `max_length`, `truncation`,
+            `window_length`,
             `calibrate` and `use_companion`; `peft-sentiment run --help` explains each. The
             defaults are those of the quickstart preset.
 
@@ -182,7 +183,9 @@ class SentimentClassifier(ConfiguredClassifier):
     def tokenize_texts(self, texts: Sequence[str]) -> TokenizedReviews:
         """Return the token ids that the model reads of each text."""
         data = self.settings.data
-        return tokenize_reviews(texts, self.encoder_.tokenizer, data.max_length, data.truncation)
+        return tokenize_reviews(
+            texts, self.encoder_.tokenizer, data.max_length, data.truncation, data.window_length
+        )
 
     def iterate_fit(
         self,

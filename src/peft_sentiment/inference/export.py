@@ -182,6 +182,7 @@ def _describe(
         label_type=metadata.label_type,
         max_length=metadata.max_length,
         truncation=metadata.truncation,
+        window_length=metadata.window_length,
         calibration=metadata.calibration if has_calibration else None,
         method=metadata.method,
         base_name=metadata.base_name,

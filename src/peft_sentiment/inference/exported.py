@@ -41,6 +41,7 @@ def fill_from_export(
         model_revision=record.base_revision,
         max_length=record.max_length,
         truncation=record.truncation,
+        window_length=record.window_length,
         method=record.method,
     )
     classifier.classes_ = np.asarray(record.label_names).astype(record.label_type)

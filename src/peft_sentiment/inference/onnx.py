@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from peft_sentiment.config import Truncation
 from peft_sentiment.data.batching import TokenizedReviews, tokenize_reviews
+from peft_sentiment.data.windows import divide_reviews
 from peft_sentiment.errors import ExportError, SettingsError, build_missing_error
 from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.evaluation.temperature import rescale
@@ -147,26 +148,31 @@ class OnnxClassifier:
         """
         truncation = typing.cast("Truncation", self.record.truncation)
         return tokenize_reviews(
-            require_texts(texts), self.tokenizer, self.record.max_length, truncation
+            require_texts(texts),
+            self.tokenizer,
+            self.record.max_length,
+            truncation,
+            self.record.window_length,
         )
 
     def compute_logits(self, reviews: TokenizedReviews) -> NDArray[np.float32]:
         """Return (N, C) logits in the reviews' order."""
-        logits = np.zeros((len(reviews), len(self.label_names)), np.float32)
+        windows = divide_reviews(reviews)
+        logits = np.zeros((len(windows.reviews), len(self.label_names)), np.float32)
         # The longest first, so that no thread is left with a long one in the end.
-        order = np.argsort(-reviews.lengths, kind="stable").tolist()
+        order = np.argsort(-windows.reviews.lengths, kind="stable").tolist()
 
         def score(place: int) -> None:
-            logits[place] = self._run(reviews.token_ids[place])
+            logits[place] = self._run(windows.reviews.token_ids[place])
 
         if self.threads == 1 or len(order) == 1:
             for place in order:
                 score(place)
-            return logits
-        with ThreadPoolExecutor(self.threads) as pool:
-            for _ in pool.map(score, order):
-                pass
-        return logits
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                for _ in pool.map(score, order):
+                    pass
+        return windows.combine(logits)
 
     def _run(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         ids = token_ids.astype(np.int64)[None]  # (1, T)

@@ -10,6 +10,7 @@ import numpy as np
 
 from peft_sentiment.config import Settings
 from peft_sentiment.data.batching import tokenize_reviews
+from peft_sentiment.data.windows import divide_reviews
 from peft_sentiment.evaluation.packed_scoring import score_packed
 from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.evaluation.temperature import rescale
@@ -51,7 +52,11 @@ class QuickClassifier:
             return None
         precision = choose_precision(device, settings.training, model.shape)
         metadata = model.metadata
-        own = {"max_length": metadata.max_length, "truncation": metadata.truncation}
+        own = {
+            "max_length": metadata.max_length,
+            "truncation": metadata.truncation,
+            "window_length": metadata.window_length,
+        }
         return cls(
             model.pack(precision.dtype, precision.choose_scoring_form),
             EncodingTokenizer(model.tokenizer),
@@ -70,15 +75,20 @@ class QuickClassifier:
         start, data = time.perf_counter(), self.settings.data
         with memory_advice(self.settings):
             reviews = tokenize_reviews(
-                require_texts(texts), self.tokenizer, data.max_length, data.truncation
+                require_texts(texts),
+                self.tokenizer,
+                data.max_length,
+                data.truncation,
+                data.window_length,
             )
+            windows = divide_reviews(reviews)
             batch_size = self.settings.training.per_device_eval_batch_size
-            logits = np.zeros((len(reviews), len(self.label_names)), np.float32)
-            for batch, of_batch in score_packed(self.packed, reviews, batch_size):
+            logits = np.zeros((len(windows.owners), len(self.label_names)), np.float32)
+            for batch, of_batch in score_packed(self.packed, windows.reviews, batch_size):
                 logits[batch] = of_batch
         predictions = Predictions(
             self.label_names,
-            compute_probabilities(logits),
+            compute_probabilities(windows.combine(logits)),
             reviews.lengths,
             reviews.is_cut,
             time.perf_counter() - start,

@@ -51,6 +51,7 @@ def save_classifier(
         label_type="int" if classifier.classes_.dtype.kind in "iu" else "str",
         max_length=settings.data.max_length,
         truncation=settings.data.truncation,
+        window_length=settings.data.window_length,
         versions=read_versions(),
         trained_with=None if trained_with is None else trained_with.as_tables(),
         method=settings.adapter.method,
@@ -85,6 +86,7 @@ def fill_from_adapter(
         model_revision=encoder.revision,
         max_length=metadata.max_length,
         truncation=metadata.truncation,
+        window_length=metadata.window_length,
         seed=metadata.head_seed,
         method=metadata.method,
     )

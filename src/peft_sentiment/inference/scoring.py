@@ -40,6 +40,7 @@ def score_texts(classifier: "SentimentClassifier", texts: Sequence[str]) -> Pred
             label_names=classifier.label_names,
             max_length=settings.data.max_length,
             truncation=settings.data.truncation,
+            window_length=settings.data.window_length,
             batch_size=settings.training.per_device_eval_batch_size,
             precision=classifier.precision_,
         )
@@ -101,6 +102,7 @@ def explain_texts(
             predictions,
             max_length=settings.data.max_length,
             truncation=settings.data.truncation,
+            window_length=settings.data.window_length,
             device=classifier.precision_.device,
             steps=STEPS if steps is None else steps,
         )

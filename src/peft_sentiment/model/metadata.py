@@ -43,6 +43,7 @@ class AdapterMetadata:
         label_type: `str`, or `int` where the labels were whole numbers.
         max_length: tokens read of a review.
         truncation: which part of a longer review they are.
+        window_length: tokens that are scored at once; 0 for all.
         trained_with: settings of the run that trained it, section -> name -> value.
         method: how it was trained; a name that --method takes.
         calibration: what validation says of its probabilities, where there was one.
@@ -62,6 +63,7 @@ class AdapterMetadata:
     versions: dict[str, str]
     trained_with: dict[str, dict[str, Any]] | None
     method: str = "lora"
+    window_length: int = 0
     calibration: Calibration | None = None
     files: dict[str, str] | None = None
     sha256: str | None = None
@@ -145,6 +147,7 @@ def _require_sense(metadata: AdapterMetadata) -> None:
         "truncation": metadata.truncation in ("head", "tail", "head+tail"),
         "head_seed": 0 <= metadata.head_seed < 2**63,
         "max_length": 8 <= metadata.max_length < 2**31,
+        "window_length": metadata.window_length == 0 or 8 <= metadata.window_length < 2**31,
     }
     for name, is_right in checks.items():
         if not is_right:

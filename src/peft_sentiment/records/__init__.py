@@ -27,6 +27,7 @@ class DataRecord:
     Attributes:
         cut: reviews longer than `max_length`, in all three parts together.
         label_counts: label name -> training reviews with it.
+        window_length: tokens of a review that are scored at once; 0 for all.
         near_duplicates: as in `reviews.Splits`; dropped if the settings say so.
         is_small: as in `reviews.Splits`.
         rows_skipped: rows of the files that were left out because they can't be used.
@@ -50,6 +51,7 @@ class DataRecord:
     rows_skipped: int = 0
     unlabelled: int = 0
     pseudo_labelled: int = 0
+    window_length: int = 0
 
 
 @dataclass(frozen=True)

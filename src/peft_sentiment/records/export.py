@@ -62,6 +62,7 @@ class ExportRecord:
         label_type: `str`, or `int` where the labels were whole numbers.
         max_length: tokens read of a review.
         truncation: which part of a longer review they are.
+        window_length: tokens that are scored at once; 0 for all.
         calibration: what validation says of the probabilities, where there was one.
         method: how the adapter was trained.
         base_name: the base as it was asked for when training.
@@ -88,3 +89,4 @@ class ExportRecord:
     versions: dict[str, str]
     trained_with: dict[str, dict[str, Any]] | None
     check: ExportCheck | None
+    window_length: int = 0

@@ -67,12 +67,18 @@ def show_foundation(
         f"{as_count(data.test)} test{_describe_sizes(data)}",
         "Labels": f"{labels} in training",
         "Length": f"{as_count(data.max_length)} tokens; {as_count(data.cut)} longer reviews are "
-        f"{_TRUNCATIONS.get(data.truncation, data.truncation)}",
+        f"{_TRUNCATIONS.get(data.truncation, data.truncation)}{_describe_windows(data)}",
     }
     grid = Table.grid(padding=(0, 2))
     for name, fact in facts.items():
         grid.add_row(Text(name, "bold"), Text(clean(console, fact)))
     console.print(grid)
+
+
+def _describe_windows(data: DataRecord) -> str:
+    if not 0 < data.window_length < data.max_length:
+        return ""
+    return f"; scored in windows of at most {as_count(data.window_length)}"
 
 
 def _describe_sizes(data: DataRecord) -> str:

@@ -99,7 +99,9 @@ class ServedClassifier:
     def tokenize(self, texts: Sequence[str]) -> TokenizedReviews:
         """Return what is read of the texts; called by one thread at a time."""
         data = self._data
-        return tokenize_reviews(texts, self._tokenizer, data.max_length, data.truncation)
+        return tokenize_reviews(
+            texts, self._tokenizer, data.max_length, data.truncation, data.window_length
+        )
 
     def score(
         self, token_ids: Sequence[NDArray[np.int32]], workspace: Workspace

@@ -9,6 +9,7 @@ import numpy as np
 
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.data.batching import TokenizedReviews
+from peft_sentiment.data.windows import divide_reviews
 from peft_sentiment.errors import PeftSentimentError, SettingsError, name_install
 from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.model.streams import count_streams
@@ -164,8 +165,9 @@ class Service:
     ) -> tuple[TokenizedReviews, Predictions]:
         """Return what was read of the texts, and what is said of them."""
         reviews = await self._reader.do(lambda: served.tokenize(texts))
-        answers = await asyncio.gather(*self._batcher.submit(served, reviews.token_ids))
-        logits = np.stack(answers)
+        windows = divide_reviews(reviews)
+        answers = await asyncio.gather(*self._batcher.submit(served, windows.reviews.token_ids))
+        logits = windows.combine(np.stack(answers))
         concluded = await self._reader.do(lambda: served.conclude(texts, reviews, logits))
         return reviews, concluded
 

@@ -30,7 +30,7 @@ from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.processes import Processes, get_processes
 from peft_sentiment.training.lower_layers import LowerLayersCache
 from peft_sentiment.training.objectives import Objective
-from peft_sentiment.training.stretches import Stretches
+from peft_sentiment.training.stretches import Stretches, build_stretches
 
 Job = TypeVar("Job")
 
@@ -285,7 +285,7 @@ def plan_cache_bytes(
     if not can_use_packed(model, settings, precision, get_processes()):
         return 0
     packed = build_packed_model(model, precision.dtype, precision.choose_form, is_merged=False)
-    stretches = Stretches(train.reviews, settings.crop_length, settings.seed)
+    stretches = build_stretches(train.reviews, settings)
     return count_cache_bytes(packed, stretches, settings)
 
 

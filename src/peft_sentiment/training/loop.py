@@ -41,7 +41,7 @@ from peft_sentiment.training.method_steps import AdaLoraSteps, begin_adalora, bu
 from peft_sentiment.training.objectives import Objective, build_label_objective
 from peft_sentiment.training.random_states import restore_random_states
 from peft_sentiment.training.sharding import computing_model
-from peft_sentiment.training.stretches import Stretches
+from peft_sentiment.training.stretches import Stretches, build_stretches
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """torch's dtype -> Accelerate's name."""
@@ -81,7 +81,7 @@ class TrainingRun:
     @cached_property
     def stretches(self) -> Stretches:
         """What each step reads of its reviews."""
-        return Stretches(self.train.reviews, self.settings.crop_length, self.settings.seed)
+        return build_stretches(self.train.reviews, self.settings)
 
     @property
     def reviews_per_step(self) -> int:

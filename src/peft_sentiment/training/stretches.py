@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from peft_sentiment.config import TrainingSettings
 from peft_sentiment.data.batching import TokenizedReviews
 
 
@@ -21,11 +22,13 @@ class Stretches:
         reviews: N reviews.
         length: tokens of a stretch, special tokens included; 0 reads whole reviews.
         seed: of the training.
+        tail_share: share of the stretches that are the end of their review.
     """
 
     reviews: TokenizedReviews
     length: int
     seed: int
+    tail_share: float = 0.0
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
@@ -48,6 +51,15 @@ class Stretches:
         if not self.length or surplus <= 0:
             return ids
         before, after = self.reviews.special_tokens
-        start = before + int(np.random.default_rng([self.seed, step, place]).integers(surplus + 1))
+        chance = np.random.default_rng([self.seed, step, place])
+        skipped = int(chance.integers(surplus + 1))
+        if chance.random() < self.tail_share:
+            skipped = surplus
+        start = before + skipped
         body = ids[start : start + self.length - before - after]
         return np.concatenate([ids[:before], body, ids[len(ids) - after :]])
+
+
+def build_stretches(reviews: TokenizedReviews, settings: TrainingSettings) -> Stretches:
+    """Return what a training with these settings reads of its reviews."""
+    return Stretches(reviews, settings.crop_length, settings.seed, settings.crop_tail_share)
