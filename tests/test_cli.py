@@ -130,6 +130,7 @@ VALUES_BY_NAME = {
     "layers_to_transform": "1",
     "method_options": "lora_bias=true",
     "crop_length": "64",
+    "crop_tail_share": "0.25",
     "weight_averaging": "0.25",
     "class_weights": "balanced",
     "metric_for_best_model": "f1",
