@@ -206,6 +206,7 @@ def show(
     print(f"offline scoring        {offline[0]:.1f} reviews/s before, {offline[1]:.1f} after")
     print(f"full load              {rate:.1f} reviews/s, {rate / alone:.0%} of offline", end=" ")
     print(f"(bar {LEAST_SHARE:.0%})")
+    print(f"half load              {half['answered'] / half['seconds']:.1f} reviews/s")
     for name, figures in (("full load", full), ("half load", half)):
         told = ", ".join(f"{code}: {count}" for code, count in sorted(figures["codes"].items()))
         print(f"{name}, by status   {told or 'none'}; no answer: {figures['lost']}")
