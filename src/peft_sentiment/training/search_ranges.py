@@ -14,7 +14,7 @@ from peft_sentiment.errors import SettingsError, suggest
 
 FLAG = "--range"
 SECTIONS = ("data", "model", "adapter", "training")
-DATA_SETTINGS = ("train_size", "max_length", "truncation")
+DATA_SETTINGS = ("train_size", "max_length", "truncation", "window_length")
 """Settings of the data that leave the validation reviews as they are."""
 
 FIXED = {
