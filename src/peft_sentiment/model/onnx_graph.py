@@ -1,11 +1,10 @@
 """The encoder as an ONNX graph of ONNX Runtime's own fused operations, written node by node.
 
 For the BERT family; what it computes is what the model of `transformers` computes, to rounding.
-Attention, residual norms and activations with their bias are one operation each, and query, key and
-value are one product. The last layer is computed only at the first token of each review, where the
-head reads it, and there its key and value weights are applied to one query and one mixed state a
-head instead of to every token, which is the same by associativity and takes a thirtieth of the
-products; the key's bias adds the same to each score and so drops out.
+Attention and activations are one operation each. The last layer is computed only at the first token
+of each review, where the head reads it, and there its key and value weights are applied to one
+query and one mixed state a head instead of to every token, which is the same by associativity and
+takes a thirtieth of the products; the key's bias adds the same to each score and so drops out.
 
 Shapes: B reviews, T tokens, D width, H heads, E width of the embeddings, V tokens known, C labels.
 """
