@@ -85,6 +85,14 @@ def test_an_adapter_of_before_there_were_sums_is_loaded(tiny_run: TinyRun) -> No
     assert (SentimentClassifier.load(folder).predict_proba(["A film."]) == expected).all()
 
 
+def test_an_adapter_of_before_there_were_windows_scores_all_at_once(tiny_run: TinyRun) -> None:
+    path = leave_sums_out(tiny_run.adapter) / "peft_sentiment.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    assert values.pop("window_length") == 16
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert SentimentClassifier.load(tiny_run.adapter).get_params()["window_length"] == 0
+
+
 def test_an_adapter_that_is_loaded_and_saved_has_sums_of_its_own(
     tiny_run: TinyRun, tmp_path: Path
 ) -> None:
