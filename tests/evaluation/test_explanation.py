@@ -9,6 +9,7 @@ import torch
 from tiny_models import MODEL_TYPES, build_tiny_encoder
 from tiny_training import CPU, FLOAT32, LABELS, MAX_LENGTH, build_tiny_adapter, load_tiny_encoder
 
+from peft_sentiment.config import ModelSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.evaluation.explanation import explain_reviews
 from peft_sentiment.evaluation.faithfulness import (
@@ -18,6 +19,7 @@ from peft_sentiment.evaluation.faithfulness import (
 )
 from peft_sentiment.evaluation.prediction import predict_reviews
 from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.model.encoder import load_encoder
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.explanation import Explanation, WordScore
 from peft_sentiment.records.reviews import Reviews
@@ -47,13 +49,17 @@ def explain(
 
 
 def predict(
-    model: torch.nn.Module, tokenizer: object, texts: tuple[str, ...], window_length: int = 0
+    model: torch.nn.Module,
+    tokenizer: object,
+    texts: tuple[str, ...],
+    window_length: int = 0,
+    labels: tuple[str, ...] = LABELS,
 ) -> Predictions:
     return predict_reviews(
         model,
         tokenizer,
         texts,
-        label_names=LABELS,
+        label_names=labels,
         max_length=MAX_LENGTH,
         truncation="head+tail",
         window_length=window_length,
@@ -73,6 +79,32 @@ def test_scores_add_up_to_the_log_odds_they_explain(
         difference = explanation.log_odds - explanation.baseline_log_odds
         assert total == pytest.approx(difference, abs=0.02 * abs(difference) + 1e-4)
         assert explanation.gap == pytest.approx(abs(total - difference) / abs(difference), abs=1e-4)
+
+
+def test_scores_of_many_labels_add_up_over_windows(tiny_distilbert: Path) -> None:
+    labels = tuple("abcde")
+    encoder = load_encoder(ModelSettings(model_name_or_path=str(tiny_distilbert)), labels, 0)
+    said = predict(encoder.model, encoder.tokenizer, TEXTS, 20, labels)
+    explained = explain_reviews(
+        encoder.model,
+        encoder.tokenizer,
+        TEXTS,
+        said,
+        max_length=MAX_LENGTH,
+        truncation="head+tail",
+        window_length=20,
+        device=CPU,
+        steps=64,
+    )
+    np.testing.assert_allclose(
+        [explanation.log_odds for explanation in explained],
+        compute_log_odds(said, said.labels),
+        atol=1e-4,
+    )
+    for explanation in explained:
+        total = sum(word.score or 0 for word in explanation.words)
+        difference = explanation.log_odds - explanation.baseline_log_odds
+        assert total == pytest.approx(difference, abs=0.02 * abs(difference) + 1e-4)
 
 
 @pytest.mark.parametrize("window_length", [0, 20])
