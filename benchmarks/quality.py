@@ -59,10 +59,12 @@ leave of the packaged ones."""
 OTHER_DOMAIN_REVIEWS = 3000
 """Rotten Tomatoes sentences; 8,530 would be known to within 0.9 points instead of 1.5."""
 
+FEW_LABELS = 100
+"""Up to so many, LoRA takes the preset for them; its first stage takes time in proportion."""
 
-FEW_LABELS = 300
-"""Up to so many, a cell is scored on a third of the reviews: there are many draws, and the draws
-decide, not the reviews that are scored."""
+MANY_DRAWS = 300
+"""Up to so many labels, a cell is scored on a third of the reviews: there are many draws, and the
+draws decide, not the reviews that are scored."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ METHODS: dict[str, Callable[[Reviews, int], tuple[Predict, int]]] = {
     "tfidf": train_tfidf,
 }
 TITLES = {
-    "lora": "LoRA, default preset; up to 300 labels `few-labels`",
+    "lora": "LoRA, default preset; with 100 labels `few-labels`",
     "self-taught": "the same with 3,000 reviews without labels",
     "full": "full fine-tuning",
     "probe": "head only: logistic regression on the frozen encoder",
@@ -237,7 +239,7 @@ def run_cell(domains: Domains, method: str, size: int, draw: int) -> Cell:
 
 def choose_scored(domains: Domains, size: int) -> tuple[Reviews, Reviews]:
     """Return the reviews of both domains that the cells of a size are scored on."""
-    if size > FEW_LABELS:
+    if size > MANY_DRAWS:
         return domains.test, domains.other
     test, other = (range(len(reviews) // 3) for reviews in (domains.test, domains.other))
     return domains.test.take(test), domains.other.take(other)
