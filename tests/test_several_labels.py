@@ -47,6 +47,8 @@ def run(path: Path, base: Path, *flags: str) -> dict[str, Any]:
         "0.004",
         "--near-duplicates",
         "ignore",
+        "--window-length",
+        "0",
     ]
     assert main([*tiny.arguments, *sizes, *training, *flags]) == 0
     results: dict[str, Any] = json.loads((tiny.output / "results.json").read_text())
