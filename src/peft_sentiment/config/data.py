@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from peft_sentiment.config.requirements import require, require_size
+from peft_sentiment.config.requirements import SHORTEST_PART, require, require_part, require_size
 from peft_sentiment.errors import SettingsError
 
 PACKAGED_IMDB = "packaged/imdb"
@@ -11,9 +11,6 @@ PACKAGED_ROTTEN_TOMATOES = "packaged/rotten_tomatoes"
 
 USUAL_SIZES = {"train": 3000, "validation": 500, "test": 600}
 """Part -> its reviews where nothing else is asked for and there are enough."""
-
-SHORTEST_WINDOW = 8
-"""Fewest tokens of a window that says anything: a few words between the special tokens."""
 
 Truncation = Literal["head", "tail", "head+tail"]
 """Which part of a long review is kept."""
@@ -141,10 +138,9 @@ class DataSettings:
         similarity = self.near_duplicate_similarity
         name = "data.near_duplicate_similarity"
         require(0 < similarity <= 1, name, similarity, "above 0, and 1 at most")
-        require(self.max_length >= 8, "data.max_length", self.max_length, "at least 8")
-        is_long = self.window_length == 0 or self.window_length >= SHORTEST_WINDOW
-        needed = f"0, or at least {SHORTEST_WINDOW}"
-        require(is_long, "data.window_length", self.window_length, needed)
+        is_long = self.max_length >= SHORTEST_PART
+        require(is_long, "data.max_length", self.max_length, f"at least {SHORTEST_PART}")
+        require_part("data.window_length", self.window_length)
         if self.label_names is not None:
             unique = len(set(self.label_names)) == len(self.label_names) >= 2
             require(unique, "data.label_names", list(self.label_names), "two or more unlike names")

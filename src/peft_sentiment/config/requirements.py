@@ -2,11 +2,21 @@
 
 from peft_sentiment.errors import SettingsError, suggest
 
+SHORTEST_PART = 8
+"""Fewest tokens of a text, or a part of one, that say anything: a few words between the special
+tokens."""
+
 
 def require(condition: bool, name: str, value: object, need: str) -> None:
     """Raise a SettingsError that names the setting and what it must be, unless it is that."""
     if not condition:
         raise SettingsError(f"{name} is {value!r}, but must be {need}.")
+
+
+def require_part(name: str, tokens: int) -> None:
+    """Raise a SettingsError unless a part of a text has enough tokens, or there is none (0)."""
+    is_part = tokens == 0 or tokens >= SHORTEST_PART
+    require(is_part, name, tokens, f"0, or at least {SHORTEST_PART}")
 
 
 def require_size(name: str, value: int | str, smallest: int) -> None:

@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from peft_sentiment.config.requirements import require
+from peft_sentiment.config.requirements import require, require_part
 from peft_sentiment.errors import SettingsError
 
 MOST_EPOCHS = 30
 """Most passes over the training reviews that are chosen by their number."""
-
-SHORTEST_CROP = 8
-"""Fewest tokens of a stretch that says anything: a few words between the special tokens."""
 
 FEWEST_EPOCHS_OF_STRETCHES = 2
 """Fewest passes where each reads a stretch of a review: about a half of one of average length."""
@@ -167,9 +164,7 @@ class TrainingSettings:
         require(0 < taught <= 1, "training.pseudo_label_share", taught, "above 0, and 1 at most")
         share = self.weight_averaging
         require(0 <= share <= 1, "training.weight_averaging", share, "from 0 to 1")
-        is_long = self.crop_length == 0 or self.crop_length >= SHORTEST_CROP
-        needed = f"0, or at least {SHORTEST_CROP}"
-        require(is_long, "training.crop_length", self.crop_length, needed)
+        require_part("training.crop_length", self.crop_length)
         ends = self.crop_tail_share
         require(0 <= ends <= 1, "training.crop_tail_share", ends, "from 0 to 1")
         require(self.seed < 2**32, "training.seed", self.seed, "below 2**32")

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peft_sentiment.config import Truncation
-from peft_sentiment.data.batching import count_special_tokens, cut_tokens
-from peft_sentiment.data.windows import divide_tokens
+from peft_sentiment.data.batching import TokenizedReviews, count_special_tokens, cut_tokens
+from peft_sentiment.data.windows import divide_reviews
 from peft_sentiment.errors import ModelError
 
 Span = tuple[int, int]
@@ -36,18 +36,22 @@ class SpannedTokens:
     word_places: NDArray[np.int64]
     words: list[Span]
 
-    def divide(self, window_length: int, special_tokens: tuple[int, int]) -> "list[SpannedTokens]":
-        """Return the windows that the text is scored in, in order.
+    def divide(
+        self, window_length: int, special_tokens: tuple[int, int]
+    ) -> "tuple[list[SpannedTokens], list[float]]":
+        """Return the windows that the text is scored in, in order, and the share of each.
 
         Args:
             window_length: most tokens of a window; 0 for no windows.
             special_tokens: how many stand before the text and after it.
         """
-        places = np.arange(len(self.ids), dtype=np.int32)
-        return [
+        places, is_cut = np.arange(len(self.ids), dtype=np.int32), np.zeros(1, np.bool_)
+        windows = divide_reviews(TokenizedReviews([places], is_cut, special_tokens, window_length))
+        tokens = [
             SpannedTokens(self.ids[window], self.word_places[window], self.words)
-            for window in divide_tokens(places, window_length, *special_tokens)
+            for window in windows.reviews.token_ids
         ]
+        return tokens, windows.shares.tolist()
 
 
 def find_words(text: str) -> list[Span]:

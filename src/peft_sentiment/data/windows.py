@@ -1,7 +1,6 @@
 """Long reviews divided into windows that are scored by themselves, and what they say together.
 
-An adapter that is trained on stretches of reviews knows texts of their length best, and attention
-over short texts takes less time.
+An adapter that is trained on stretches of reviews knows texts of their length best.
 
 Shapes: N reviews, M windows of them, T tokens, C labels.
 """

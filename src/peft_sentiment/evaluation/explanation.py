@@ -75,8 +75,8 @@ def explain_reviews(
     with evaluation_mode(model), frozen(model):
         for text, tokens, row in zip(texts, tokenized, predictions.probabilities, strict=True):
             place = int(row.argmax())
-            windows = tokens.divide(window_length, special_tokens)
-            paths = build_paths(windows, sum(special_tokens), tokenizer, device)
+            windows, shares = tokens.divide(window_length, special_tokens)
+            paths = build_paths(windows, shares, tokenizer, device)
             label, confidence = predictions.label_names[place], float(row[place])
             for refined in (steps, 2 * steps, 4 * steps):
                 parts = integrate_windows(attribution, model, paths, place, refined)
@@ -127,26 +127,25 @@ class WindowPath:
 
 def build_paths(
     windows: Sequence[SpannedTokens],
-    special_tokens: int,
+    shares: Sequence[float],
     tokenizer: Any,  # noqa: ANN401 - any tokenizer of transformers
     device: torch.device,
 ) -> list[WindowPath]:
-    """Return the path of each window, with the shares of data/windows.py.
+    """Return the path of each window.
 
     Args:
         windows: of one review.
-        special_tokens: in each of them.
+        shares: of each of them.
         tokenizer: that has made them.
         device: where the model is.
     """
-    words = [max(1, len(window.ids) - special_tokens) for window in windows]
     return [
         WindowPath(
             torch.from_numpy(mask_words(window, tokenizer))[None].to(device),
             torch.from_numpy(window.ids)[None].to(device),
-            count / sum(words),
+            share,
         )
-        for window, count in zip(windows, words, strict=True)
+        for window, share in zip(windows, shares, strict=True)
     ]
 
 

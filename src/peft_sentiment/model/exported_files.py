@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from peft_sentiment.config.data import SHORTEST_WINDOW
+from peft_sentiment.config.requirements import SHORTEST_PART
 from peft_sentiment.errors import ExportError
 from peft_sentiment.files import compute_sha256, require_small_config
 from peft_sentiment.records import build_record
@@ -80,7 +80,7 @@ def _require_sound(record: ExportRecord) -> None:
         raise ValueError(f"the labels are {record.label_names!r} of type {record.label_type!r}")
     if record.max_length < 1 or record.truncation not in ("head", "tail", "head+tail"):
         raise ValueError(f"reviews are cut at {record.max_length} tokens by {record.truncation!r}")
-    if record.window_length != 0 and record.window_length < SHORTEST_WINDOW:
+    if record.window_length != 0 and record.window_length < SHORTEST_PART:
         raise ValueError(f"reviews are divided into windows of {record.window_length} tokens")
 
 

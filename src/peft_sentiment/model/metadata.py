@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft_sentiment.config.requirements import SHORTEST_PART
 from peft_sentiment.errors import AdapterError
 from peft_sentiment.files import compute_sha256, require_small_config
 from peft_sentiment.records.calibration import Calibration
@@ -140,14 +141,14 @@ def _require_sense(metadata: AdapterMetadata) -> None:
         TypeError, ValueError: a value is not of its field's type, or out of range.
     """
     require_types(AdapterMetadata, metadata, METADATA_FILE)
-    names = metadata.label_names
+    names, window = metadata.label_names, metadata.window_length
     checks = {
         "label_names": len(names) >= 2 and len(set(names)) == len(names),
         "label_type": metadata.label_type in ("str", "int"),
         "truncation": metadata.truncation in ("head", "tail", "head+tail"),
         "head_seed": 0 <= metadata.head_seed < 2**63,
-        "max_length": 8 <= metadata.max_length < 2**31,
-        "window_length": metadata.window_length == 0 or 8 <= metadata.window_length < 2**31,
+        "max_length": SHORTEST_PART <= metadata.max_length < 2**31,
+        "window_length": window == 0 or SHORTEST_PART <= window < 2**31,
     }
     for name, is_right in checks.items():
         if not is_right:

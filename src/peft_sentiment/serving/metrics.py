@@ -42,7 +42,9 @@ class ServiceMetrics:
         self.texts = counter("texts", "Texts labelled.", "adapter")
         self.tokens = counter("tokens", "Tokens read of them.", "adapter")
         self.explanations = counter("explanations", "Texts explained.", "adapter")
-        self.batch_texts = histogram("batch_texts", "Texts of a batch.", SIZES)
+        self.batch_texts = histogram(
+            "batch_texts", "Texts of a batch, or windows of long ones.", SIZES
+        )
         self.batch_tokens = histogram("batch_tokens", "Tokens of a batch.", TOKENS)
         self.batch_seconds = histogram("batch_seconds", "Time to compute a batch.", SECONDS)
         self.queue_seconds = histogram("queue_seconds", "Time a text waited.", SECONDS)
