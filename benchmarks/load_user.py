@@ -36,12 +36,11 @@ class Reader(FastHttpUser):
         """Return the seconds until the next request: requests come at random, as from strangers.
 
         Users who wait for equal times would stay in step from their common start on, and come in
-        waves of all connections at once. As with Locust's own `constant_pacing`, who had to wait
-        for longer than the time between two requests asks at once, and makes up for no more.
+        waves of all connections at once.
         """
         if not RATE:
             return 0.0
-        self.due = max(time.monotonic(), self.due + random.expovariate(RATE))
+        self.due += random.expovariate(RATE)
         return max(0.0, self.due - time.monotonic())
 
     @task
