@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from peft_sentiment.config import ServiceSettings
-from peft_sentiment.model.streams import count_stream_threads, set_own_threads
+from peft_sentiment.model.streams import set_own_threads
 from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.serving.adapters import Servable
 from peft_sentiment.serving.metrics import ServiceMetrics
@@ -24,8 +24,9 @@ from peft_sentiment.serving.scoring import Work
 MOST_TEXTS = 64
 """Texts of a batch, at most; keeps the shapes that are computed few."""
 
-SHORT_BATCH = 1024
-"""Tokens of a batch while few wait: those who come during it wait the less."""
+SHORT_BATCH = 384
+"""Tokens of a batch while few wait, which is a window or a long review: those who come during it
+wait the less."""
 
 BACKLOG_BATCHES = 2
 """Batches for each thread into which a long queue is divided. Large batches compute a text in less
@@ -75,7 +76,9 @@ class Batcher:
         self._idle = self._streams = streams
         self._tokens_per_second: float | None = None
         self._local = threading.local()
-        threads = count_stream_threads(streams, torch.get_num_threads())
+        # None more than the cores have: those of one batch would wait for the others' in each
+        # operation, and the event loop for all of them.
+        threads = max(1, torch.get_num_threads() // streams)
         self._pool = ThreadPoolExecutor(
             streams, thread_name_prefix="batch", initializer=lambda: set_own_threads(threads)
         )
