@@ -76,8 +76,8 @@ class Batcher:
         self._idle = self._streams = streams
         self._tokens_per_second: float | None = None
         self._local = threading.local()
-        # None more than the cores have: those of one batch would wait for the others' in each
-        # operation, and the event loop for all of them.
+        # One for each core in all: with more, each operation of a batch would wait for the thread
+        # that has lost its core to another batch or to the event loop.
         threads = max(1, torch.get_num_threads() // streams)
         self._pool = ThreadPoolExecutor(
             streams, thread_name_prefix="batch", initializer=lambda: set_own_threads(threads)
