@@ -309,7 +309,7 @@ def render_tables(cells: Sequence[Cell]) -> str:
 
 def _render_all(cells: Sequence[Cell]) -> str:
     """Return the table of the cells that are scored on every review they do not train on."""
-    lines = ["| labels | | |", "|---|---|---|"]
+    lines = ["| labels | method | accuracy |", "|---|---|---|"]
     for method, size in sorted(SCORED_ON_ALL):
         counts = [
             (cell.all_correct, cell.all_reviews)
