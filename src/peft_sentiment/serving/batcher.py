@@ -25,8 +25,7 @@ MOST_TEXTS = 64
 """Texts of a batch, at most; keeps the shapes that are computed few."""
 
 SHORT_BATCH = 384
-"""Tokens of a batch while few wait, which is a window or a long review: those who come during it
-wait the less."""
+"""Tokens of a batch while few wait, a window or two: those who come during it wait the less."""
 
 BACKLOG_BATCHES = 2
 """Batches for each thread into which a long queue is divided. Large batches compute a text in less
