@@ -274,15 +274,22 @@ def _count_correct(predict: Predict, reviews: Reviews) -> int:
 
 
 def load_cells() -> list[Cell]:
-    """Read the cells that have been run."""
+    """Read the cells that have been run; of those that were run again, the last."""
     if not CELLS.is_file():
         return []
-    return [Cell(**json.loads(line)) for line in CELLS.read_text().splitlines()]
+    cells = [Cell(**json.loads(line)) for line in CELLS.read_text().splitlines()]
+    return list({(cell.method, cell.train_size, cell.draw): cell for cell in cells}.values())
+
+
+def is_whole(cell: Cell) -> bool:
+    """Tell whether a cell has been scored on all that it is to be scored on."""
+    return cell.all_reviews is not None or (cell.method, cell.train_size) not in SCORED_ON_ALL
 
 
 def run_cells(methods: Sequence[str], sizes: Sequence[int], most_draws: int | None) -> None:
     """Run the cells that are missing, and keep each as soon as it is done."""
-    done = {(cell.method, cell.train_size, cell.draw) for cell in load_cells()}
+    whole = filter(is_whole, load_cells())
+    done = {(cell.method, cell.train_size, cell.draw) for cell in whole}
     domains = load_domains()
     for method in methods:
         for size in sizes:
