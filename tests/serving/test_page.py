@@ -95,7 +95,7 @@ def test_another_adapter_is_chosen(opened: OpenedPage) -> None:
 
 
 def give_file(page: Any, source: Path) -> None:  # noqa: ANN401 - of Playwright
-    """Choose a file in its tab; where the page lost it while still being built, load it again."""
+    """Choose a file in its tab; a page that does not show it is loaded again, twice at most."""
     from playwright.sync_api import TimeoutError
 
     for _ in range(3):
