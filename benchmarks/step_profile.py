@@ -1,6 +1,6 @@
 """Where the time of a training step, of scoring or of an int8 export goes, in kinds of operators.
 
-    python benchmarks/step_profile.py [training | scoring | export] [--reviews 128]
+    python benchmarks/step_profile.py [training | scoring | export] [--window-length 256]
 
 One thread, after some reviews to warm up, with the library's own profiler on, which itself takes
 time: believe the shares. What no operator took is Python's. Training and scoring are the quickstart
@@ -42,8 +42,8 @@ TORCH_KINDS = {
 """Kind -> parts of operators' names; the first kind that fits an operator has it."""
 
 ONNX_KINDS = {
-    "products in int8": ("MatMulInteger",),
-    "choosing the scales of int8": ("DynamicQuantizeLinear", "QuantizeLinear"),
+    "products in int8, scales chosen": ("MatMulInteger", "DynamicQuantizeMatMul"),
+    "choosing other scales of int8": ("DynamicQuantizeLinear", "QuantizeLinear"),
     "attention, in float32": ("MultiHeadAttention",),
     "other products, in float32": ("MatMul", "Gemm"),
     "GELU": ("Gelu",),
@@ -79,17 +79,17 @@ def say_size(reviews: int, tokens: float, dtype: str, seconds: float) -> None:
     print(f"{reviews} reviews, {tokens / reviews:.0f} tokens each, {dtype}: {seconds:.2f} s")
 
 
-def build_classifier(max_length: int) -> SentimentClassifier:
-    """Return the preset's classifier, which reads reviews whole."""
+def build_classifier(max_length: int, window_length: int = 0) -> SentimentClassifier:
+    """Return the preset's classifier, which reads reviews whole or in windows."""
     classifier = SentimentClassifier(
         crop_length=0, num_train_epochs=1, per_device_train_batch_size=BATCH,
-        max_length=max_length, truncation="head",
+        max_length=max_length, truncation="head", window_length=window_length,
     )  # fmt: skip
     classifier.build_base(LABELS)
     return classifier
 
 
-def profile_training(count: int, max_length: int) -> None:
+def profile_training(count: int, max_length: int, _window_length: int) -> None:
     """Profile optimizer steps."""
     classifier = build_classifier(max_length)
     events = classifier.iterate_fit(classifier.tokenize(draw_reviews(count + WARM_UP)), None)
@@ -103,9 +103,9 @@ def profile_training(count: int, max_length: int) -> None:
     share_out(seconds * 1e6, ((e.key, e.self_cpu_time_total) for e in averages), TORCH_KINDS)
 
 
-def profile_scoring(count: int, max_length: int) -> None:
+def profile_scoring(count: int, max_length: int, window_length: int) -> None:
     """Profile scoring, tokenizing included."""
-    classifier = build_classifier(max_length)
+    classifier = build_classifier(max_length, window_length)
     classifier.predict_reviews(draw_reviews(WARM_UP, skip=count).texts)
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         done = classifier.predict_reviews(draw_reviews(count).texts)
@@ -114,20 +114,23 @@ def profile_scoring(count: int, max_length: int) -> None:
     share_out(done.seconds * 1e6, ((e.key, e.self_cpu_time_total) for e in averages), TORCH_KINDS)
 
 
-def profile_export(count: int, max_length: int) -> None:
+def profile_export(count: int, max_length: int, window_length: int) -> None:
     """Profile scoring by the export in int8, tokenizing included."""
     from peft_sentiment.inference import onnx
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_export(folder, find_base("default"), max_length, count + WARM_UP, is_int8=True)
+        options = argparse.Namespace(
+            reviews=count + WARM_UP, max_length=max_length, window_length=window_length, int8=True
+        )
+        write_export(folder, find_base("default"), options)
         runtime = onnx.require_onnxruntime()
-        options = runtime.SessionOptions()
-        options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = runtime.SessionOptions()
+        session.enable_profiling, session.profile_file_prefix = True, str(folder / "profile")
+        session.intra_op_num_threads = session.inter_op_num_threads = 1
         exported = onnx.OnnxClassifier.load(folder, threads=1)
         exported.predict_reviews(draw_reviews(WARM_UP, skip=count).texts)
-        exported.session = runtime.InferenceSession(folder / onnx.ONNX_FILE, options)
+        exported.session = runtime.InferenceSession(folder / onnx.ONNX_FILE, session)
         done = exported.predict_reviews(draw_reviews(count).texts)
         events = json.loads(Path(exported.session.end_profiling()).read_text())
     say_size(count, done.tokens.sum(), "int8", done.seconds)
@@ -137,7 +140,7 @@ def profile_export(count: int, max_length: int) -> None:
     share_out(done.seconds * 1e6, parts, ONNX_KINDS)
 
 
-PARTS: dict[str, Callable[[int, int], None]] = {
+PARTS: dict[str, Callable[[int, int, int], None]] = {
     "training": profile_training,
     "scoring": profile_scoring,
     "export": profile_export,
@@ -150,9 +153,10 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=PARTS, default="training")
     parser.add_argument("--reviews", type=int, default=128)
     parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--window-length", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    PARTS[options.part](options.reviews, options.max_length)
+    PARTS[options.part](options.reviews, options.max_length, options.window_length)
 
 
 if __name__ == "__main__":
