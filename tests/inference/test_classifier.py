@@ -136,6 +136,19 @@ def test_fitting_again_starts_anew(
     np.testing.assert_array_equal(classifier.fit(texts, labels).predict_proba(texts), first)
 
 
+def test_the_head_learns_at_the_rate_that_it_is_given(
+    tiny_distilbert: Path, texts: list[str], labels: list[str]
+) -> None:
+    moved = {}
+    for rate in (0.0, 1e-9):
+        classifier = build_classifier(tiny_distilbert, head_learning_rate=rate)
+        head = classifier.fit(texts, labels).model_.get_base_model().classifier
+        trained, untrained = head.modules_to_save["default"], head.original_module
+        moved[rate] = (trained.weight - untrained.weight).abs().max().item()
+    assert moved[0.0] > 1e-2
+    assert moved[1e-9] < 1e-6
+
+
 def test_validation_texts_choose_the_weights(
     tiny_distilbert: Path, texts: list[str], labels: list[str]
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from peft import LoraConfig
 from tiny_training import load_tiny_encoder
 
-from peft_sentiment.config import AdapterSettings
+from peft_sentiment.config import AdapterSettings, TrainingSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.model.adapters import add_adapter
 from peft_sentiment.model.method_config import build_config
@@ -39,7 +39,10 @@ def test_what_a_method_can_not_have_is_refused_before_training(
     encoder = load_tiny_encoder(tiny_distilbert)
     chosen = AdapterSettings(**settings)
     with pytest.raises(SettingsError, match=match):
-        _ = add_adapter(encoder, chosen, 0), get_learning_rate_ratios(chosen)
+        _ = (
+            add_adapter(encoder, chosen, 0),
+            get_learning_rate_ratios(chosen, TrainingSettings(), ()),
+        )
 
 
 def test_a_method_takes_its_own_options_under_peft_s_names(tiny_distilbert: Path) -> None:

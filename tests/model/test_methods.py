@@ -26,6 +26,7 @@ from peft_sentiment.config import AdapterSettings, ModelSettings
 from peft_sentiment.data.batching import LabelledTokens, iterate_padded_batches
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base, count_parameters
+from peft_sentiment.model.architectures import find_head_modules
 from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.model.method_config import build_config
 from peft_sentiment.model.methods import METHODS, get_learning_rate_ratios
@@ -127,13 +128,39 @@ def test_lora_plus_gives_b_a_learning_rate_of_its_own(
     settings = AdapterSettings(method="lora+", method_options={"loraplus_lr_ratio": 8})
     model = add_adapter(load_tiny_encoder(tiny_distilbert), settings, 0)
     run = build_tiny_training(model, train)
-    optimizer = build_optimizer(model, run.settings, get_learning_rate_ratios(settings))
+    ratios = get_learning_rate_ratios(settings, run.settings, ())
+    optimizer = build_optimizer(model, run.settings, ratios)
     rates = {id(w): group["lr"] for group in optimizer.param_groups for w in group["params"]}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             expected = 8e-2 if ".lora_B." in name else 1e-2
             assert rates[id(weight)] == pytest.approx(expected), name
-    assert get_learning_rate_ratios(AdapterSettings()) == {}
+    assert get_learning_rate_ratios(AdapterSettings(), run.settings, ("classifier",)) == {}
+
+
+@pytest.mark.parametrize("method", ["lora", "lora+", "bitfit", "full", "head"])
+@pytest.mark.parametrize("kind", ["tiny_distilbert", "tiny_bert"])
+def test_the_head_has_a_rate_of_its_own_unless_nothing_else_learns(
+    request: pytest.FixtureRequest, train: LabelledTokens, kind: str, method: str
+) -> None:
+    encoder = load_tiny_encoder(request.getfixturevalue(kind))
+    settings, head = AdapterSettings(method=method), find_head_modules(encoder, None)
+    model = add_adapter(encoder, settings, 0)
+    run = build_tiny_training(model, train, head_learning_rate=1e-3)
+    ratios = get_learning_rate_ratios(settings, run.settings, head)
+    optimizer = build_optimizer(model, run.settings, ratios)
+    rates = {id(w): group["lr"] for group in optimizer.param_groups for w in group["params"]}
+    of_head = {
+        name: rates[id(weight)]
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and any(part in name for part in ("classifier", "pooler"))
+    }
+    assert len(of_head) == 4
+    expected = 1e-2 if method == "head" else 1e-3
+    assert list(of_head.values()) == pytest.approx([expected] * 4)
+    assert [rate for rate in rates.values() if rate < 1e-2] == pytest.approx(
+        [1e-3] * (0 if method == "head" else 4)
+    )
 
 
 def test_adalora_ends_with_the_ranks_it_was_to_end_with(

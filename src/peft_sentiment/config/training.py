@@ -49,6 +49,11 @@ class TrainingSettings:
     learning_rate: float = 1e-3
     """Highest learning rate of adapter and head. When the loss jumps about, try a third."""
 
+    head_learning_rate: float = 0.0
+    """Highest learning rate of the head where the encoder is trained too. A lower one than the
+    adapter's keeps it from being sure too soon of what few reviews say. 0 takes learning_rate, as
+    does the method head, which trains nothing else."""
+
     per_device_train_batch_size: int = 16
     """Reviews in memory at once while training. When memory is short, halve it and double
     gradient_accumulation_steps: the result stays the same."""
@@ -148,6 +153,7 @@ class TrainingSettings:
             value = getattr(self, name)
             require(value >= 1, f"training.{name}", value, "at least 1")
         for name in (
+            "head_learning_rate",
             "num_train_epochs",
             "contrastive_epochs",
             "weight_decay",

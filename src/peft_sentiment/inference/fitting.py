@@ -12,6 +12,7 @@ from peft_sentiment.evaluation.companion import CompanionDraft
 from peft_sentiment.evaluation.prediction import predict_tokens
 from peft_sentiment.evaluation.thresholds import build_calibration
 from peft_sentiment.model.adapters import add_adapter
+from peft_sentiment.model.architectures import find_head_modules
 from peft_sentiment.model.determinism import deterministic_algorithms
 from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.model.methods import get_learning_rate_ratios
@@ -76,13 +77,14 @@ def iterate_fit(
         CheckpointError, OutputError: a checkpoint does not fit, or can't be written.
     """
     settings = classifier.settings
+    head = find_head_modules(classifier.encoder_, settings.adapter.modules_to_save)
     run = TrainingRun(
         model=classifier.model_,
         train=train,
         settings=settings.training,
         precision=classifier.precision_,
         pad_id=int(classifier.encoder_.tokenizer.pad_token_id),
-        learning_rate_ratios=get_learning_rate_ratios(settings.adapter),
+        learning_rate_ratios=get_learning_rate_ratios(settings.adapter, settings.training, head),
         began_with=None if saver is None else saver.identity.processes,
     )
     is_deterministic = settings.training.deterministic

@@ -6,7 +6,7 @@ loaded and turned off in the same way, by us and by plain `peft`.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from peft import PeftConfig
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 
-from peft_sentiment.config import AdapterSettings
+from peft_sentiment.config import AdapterSettings, TrainingSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.model.architectures import (
     find_architecture,
@@ -63,8 +63,27 @@ class Method:
     refuse: Callable[[Encoder], str | None] = field(default=lambda _encoder: None)
 
 
-def get_learning_rate_ratios(settings: AdapterSettings) -> dict[str, float]:
-    """Return part of a weight's name -> factor of its learning rate; empty but for LoRA+.
+def get_learning_rate_ratios(
+    settings: AdapterSettings, training: TrainingSettings, head: Sequence[str]
+) -> dict[str, float]:
+    """Return module -> factor of its weights' learning rate, of those that have one of their own.
+
+    Args:
+        settings: of the adapter.
+        training: where the head's rate is set.
+        head: its modules.
+
+    Raises:
+        SettingsError: LoRA+'s factor is no number above 0.
+    """
+    ratios = _get_lora_plus_ratio(settings)
+    if training.head_learning_rate and settings.method != "head":
+        ratios |= dict.fromkeys(head, training.head_learning_rate / training.learning_rate)
+    return ratios
+
+
+def _get_lora_plus_ratio(settings: AdapterSettings) -> dict[str, float]:
+    """Return the factor of B's learning rate.
 
     Source: Hayou et al., LoRA+: Efficient Low Rank Adaptation of Large Models, 2024.
     """
@@ -75,7 +94,7 @@ def get_learning_rate_ratios(settings: AdapterSettings) -> dict[str, float]:
         raise SettingsError(
             f"adapter.method_options.{LORAPLUS_RATIO} is {ratio!r}, but must be a number above 0."
         )
-    return {".lora_B.": float(ratio)}
+    return {"lora_B": float(ratio)}
 
 
 def count_virtual_tokens(settings: AdapterSettings) -> int:

@@ -60,7 +60,7 @@ class TrainingRun:
         precision: device and dtype.
         pad_id: token that fills up short reviews.
         clock: seconds, for the records.
-        learning_rate_ratios: part of a weight's name -> factor of its learning rate.
+        learning_rate_ratios: module -> factor of its weights' learning rate.
         processes: at work, all with the same model and reviews; each has a share of every step.
         objective: what is lowered; by default the cross-entropy of the labels.
         began_with: number of processes for which the steps are laid out, as a training that is

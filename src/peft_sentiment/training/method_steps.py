@@ -11,6 +11,7 @@ from torch.optim import AdamW
 
 from peft_sentiment.config import TrainingSettings
 from peft_sentiment.errors import SettingsError
+from peft_sentiment.model.architectures import is_inside
 
 
 def build_optimizer(
@@ -21,12 +22,14 @@ def build_optimizer(
     Args:
         model: whose weights that require a gradient are trained.
         settings: of the run.
-        ratios: part of a weight's name -> factor of its learning rate.
+        ratios: module -> factor of its weights' learning rate.
     """
     groups: dict[float, list[nn.Parameter]] = {1.0: []}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            factor = next((ratio for part, ratio in ratios.items() if part in name), 1.0)
+            # peft trains a copy of a module, and calls it this within the module.
+            own = name.replace("modules_to_save.default.", "")
+            factor = next((ratio for part, ratio in ratios.items() if is_inside(own, [part])), 1.0)
             groups.setdefault(factor, []).append(weight)
     parameters = [
         {"params": weights, "lr": settings.learning_rate * factor}
