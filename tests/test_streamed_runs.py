@@ -92,11 +92,12 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not(
     assert (stopped.adapter / WEIGHTS).read_bytes() == (run.adapter / WEIGHTS).read_bytes()
 
 
+@pytest.mark.parametrize("stage", [["--contrastive-epochs", "1"], ["--linear-probing"]])
 def test_a_first_stage_for_few_labels_is_refused(
-    run: TinyRun, capsys: pytest.CaptureFixture[str]
+    run: TinyRun, capsys: pytest.CaptureFixture[str], stage: list[str]
 ) -> None:
-    assert main([*list_arguments("train", run), "--contrastive-epochs", "1"]) == 2
-    assert "for a hundred labels or so" in capsys.readouterr().err
+    assert main([*list_arguments("train", run), *stage]) == 2
+    assert "is for few labels, all in memory" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_folder_needs_streaming(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:

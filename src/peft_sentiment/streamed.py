@@ -87,11 +87,12 @@ def read_data(settings: Settings, console: Console) -> Reading:
     data, seed = settings.data, settings.training.seed
     if not data.streaming:
         return Reading(settings, console, split_reviews(load_reviews(data), data, seed))
-    if settings.training.contrastive_epochs:
-        raise SettingsError(
-            "data.streaming is on, but training.contrastive_epochs is for a hundred labels or so. "
-            "Leave one of the two out."
-        )
+    for name in ("contrastive_epochs", "linear_probing"):
+        if getattr(settings.training, name):
+            raise SettingsError(
+                f"data.streaming is on, but training.{name} is for few labels, all in memory. "
+                "Leave one of the two out."
+            )
     with progress_told(console, "Reading") as told:
         streamed = load_streamed(data, seed, get_root(settings), told)
     return Reading(settings, console, streamed.splits, streamed)

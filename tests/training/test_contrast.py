@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from tiny_models import PADDING
 from tiny_training import (
     FLOAT32,
@@ -18,24 +16,21 @@ from tiny_training import (
     copy_weights,
     tokenize_tiny,
 )
-from torch import nn
 
 from peft_sentiment.config import AdapterSettings, OutputSettings
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.evaluation.prediction import predict_logits
-from peft_sentiment.evaluation.probe import INVERSE_PENALTY
-from peft_sentiment.model.adapters import get_bare_model
 from peft_sentiment.records import ContrastRecord, StepRecord
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training import gradients
 from peft_sentiment.training.checkpoints import Event, load_checkpoint
-from peft_sentiment.training.contrast import derive_settings, read_states, train_contrast
+from peft_sentiment.training.contrast import derive_settings, train_contrast
 from peft_sentiment.training.fit import fit_adapter
-from peft_sentiment.training.head_fit import fit_head, regress
 from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import TrainingRun, prepared_training, start_training
 from peft_sentiment.training.objectives import LikenessObjective
+from peft_sentiment.training.probing import read_states
 from peft_sentiment.training.saving import CheckpointSaver
 
 IDENTITY = TrainingIdentity({"training": {"seed": 1}}, "data", "base", {}, {"threads": 1})
@@ -133,31 +128,6 @@ def test_the_loss_is_setfits() -> None:
     assert float(alone) == 0.0
 
 
-@pytest.mark.parametrize("kind", ["distilbert", "bert"])
-def test_the_head_says_what_the_regression_says(
-    kind: str,
-    build_tiny_encoder: Callable[[str, Path], Path],
-    tiny_reviews: Reviews,
-    tmp_path: Path,
-) -> None:
-    folder = build_tiny_encoder(kind, tmp_path / kind)
-    train = tokenize_tiny(folder, tiny_reviews.take(range(60)))
-    run = build_tiny_training(build_tiny_adapter(folder), train)
-    states = read_states(run)
-    fit_head(get_bare_model(run.model), states, train.targets, np.ones(60))
-    logits = compute_logits(run.model, train)
-    if kind == "distilbert":
-        inputs = StandardScaler().fit_transform(states).clip(-3)
-    else:
-        pooler = get_bare_model(run.model).bert.pooler
-        with torch.no_grad():
-            inputs = pooler(torch.from_numpy(states)[:, None]).numpy()
-        inputs = StandardScaler().fit_transform(inputs)
-    regression = LogisticRegression(C=INVERSE_PENALTY).fit(inputs, train.targets)
-    differences = logits[:, 1] - logits[:, 0]
-    np.testing.assert_allclose(differences, regression.decision_function(inputs), atol=2e-3)
-
-
 @pytest.mark.parametrize("kind", READING_FIRST)
 def test_every_head_of_the_family_learns(
     kind: str,
@@ -171,16 +141,6 @@ def test_every_head_of_the_family_learns(
     list(train_contrast(run))
     logits = compute_logits(run.model, train)
     assert (logits.argmax(1).numpy() == train.targets).mean() > 0.8
-
-
-def test_a_label_without_reviews_is_never_chosen() -> None:
-    head = nn.Linear(4, 3)
-    rng = np.random.default_rng(0)
-    inputs, targets = rng.normal(size=(30, 4)).astype(np.float32), np.repeat([0, 2], 15)
-    with torch.no_grad():
-        regress(head, inputs, targets, np.ones(30))
-        chosen = head(torch.from_numpy(inputs)).argmax(1)
-    assert 1 not in chosen.tolist()
 
 
 def test_the_base_stays_as_it_was(tiny_distilbert: Path, train: LabelledTokens) -> None:

@@ -42,6 +42,11 @@ class TrainingSettings:
     one label together and others apart, pair by pair, and the head is fitted to what comes of it.
     num_train_epochs then go on from there. 0 leaves it out."""
 
+    linear_probing: bool = False
+    """Begin with a head that is fitted to what the encoder says of the training reviews, by
+    logistic regression, instead of a random one (linear probing, then fine-tuning). For few labels,
+    with a low learning rate."""
+
     pseudo_label_share: float = 0.5
     """Share of the unlabelled reviews that is learned from: those whose label the first classifier
     is surest of, as many of each label as its share of the training reviews."""

@@ -36,6 +36,7 @@ from peft_sentiment.training.loop import (
     start_training,
     train_steps,
 )
+from peft_sentiment.training.probing import fit_probe
 from peft_sentiment.training.random_states import capture_random_states
 from peft_sentiment.training.saving import CheckpointSaver
 from peft_sentiment.training.sharding import whole_on_device
@@ -76,7 +77,7 @@ def fit_adapter(
     fit = Fit(run, state, BestWeights(run), average)
     if saver is not None and saver.start is not None:
         fit.restore(saver.start)
-    elif run.settings.contrastive_epochs:
+    else:
         yield from fit.train_first_stage(saver)
     if not fit.is_finished and (saver is None or not saver.is_stopped):
         yield from _train(fit, validation, saver)
@@ -126,7 +127,14 @@ class Fit:
     events: list[Event] = field(default_factory=list)
 
     def train_first_stage(self, saver: CheckpointSaver | None) -> Iterator[ContrastRecord]:
-        """Train on pairs of reviews, until the end or until a process is asked to stop."""
+        """Do what the settings ask for before the training, unless a process is asked to stop.
+
+        That is to train on pairs of reviews, which ends with fitting the head, or only the latter.
+        """
+        if not self.run.settings.contrastive_epochs:
+            if self.run.settings.linear_probing:
+                fit_probe(self.run)
+            return
         for step in train_contrast(self.run):
             yield self.note(ContrastRecord(step))
             if saver is not None and self.run.processes.any(saver.is_stopping()):

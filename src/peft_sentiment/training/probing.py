@@ -1,0 +1,99 @@
+"""The head from a linear probe: fitted to what the encoder says of the training reviews.
+
+A head at random sends the encoder gradients that say nothing yet, and what the encoder knew is bent
+to fit it. With a head that is fitted before, fine-tuning changes less of it, and does better on
+reviews of another kind (linear probing, then fine-tuning: Kumar et al., 2022, arXiv:2202.10054).
+
+Shapes: N reviews, D width of the encoder.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from peft_sentiment.data.batching import TokenizedReviews, iterate_padded_scoring_batches
+from peft_sentiment.errors import SettingsError
+from peft_sentiment.evaluation.packed_scoring import score_packed
+from peft_sentiment.evaluation.prediction import evaluation_mode
+from peft_sentiment.model.adapters import get_bare_model
+from peft_sentiment.model.first_token import read_first_states
+from peft_sentiment.model.readers import build_packed_model, can_score_packed
+from peft_sentiment.training.head_fit import fit_head
+from peft_sentiment.training.loop import TrainingRun
+from peft_sentiment.training.objectives import build_label_objective
+
+
+def fit_probe(run: TrainingRun) -> None:
+    """Fit the head to what the encoder, with its adapter, says of the training reviews.
+
+    Raises:
+        SettingsError: as in `require_probing`.
+    """
+    require_probing(run, "training.linear_probing is on")
+    labels = build_label_objective(run.train, run.settings.class_weights)
+    weights = labels.weigh(np.arange(len(run.train))).double().numpy()
+    fit_head(get_bare_model(run.model), read_states(run), run.train.targets, weights)
+
+
+def require_probing(run: TrainingRun, asked: str) -> None:
+    """Check that the encoder can be read without its head, and that there is something to fit.
+
+    Args:
+        run: of the training.
+        asked: the setting that asks for it, and its value, in words.
+
+    Raises:
+        SettingsError: it can't, also with divided weights, or all reviews have one label.
+    """
+    if not can_score_packed(run.model):
+        kind = get_bare_model(run.model).config.model_type
+        raise SettingsError(
+            f"{asked}, but where the head of a {kind} with this method reads is not known. It is "
+            "for DistilBERT, BERT, RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA with adapters in "
+            "linear layers, LoRA for one. Leave it out."
+        )
+    if sharding := run.processes.sharding:
+        raise SettingsError(
+            f"{asked}, but this stage reads the encoder without its head, and weights that "
+            f"{sharding} divides are gathered for the whole model alone. Launch without "
+            f"--use_{sharding.lower()}, or leave it out."
+        )
+    if len(np.unique(run.train.targets)) < 2:
+        raise SettingsError(
+            f"{asked}, but all training reviews have one label, so there is nothing to tell "
+            "apart. Raise --train-size, or leave it out."
+        )
+
+
+def read_states(run: TrainingRun) -> NDArray[np.float32]:
+    """Return (N, D) what the encoder with its adapter says of the training reviews, for the head.
+
+    Every process reads all of them, so that all fit the same head.
+    """
+    reviews, model = run.train.reviews, run.model
+    width = int(get_bare_model(model).config.hidden_size)
+    states = np.zeros((len(reviews), width), np.float32)
+    with evaluation_mode(model):
+        for batch, of_batch in _iterate_states(run, model, reviews):
+            states[batch] = of_batch
+    return states
+
+
+def _iterate_states(
+    run: TrainingRun, model: nn.Module, reviews: TokenizedReviews
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    precision, size = run.precision, run.settings.per_device_eval_batch_size
+    if precision.device.type == "cpu":
+        packed = build_packed_model(
+            model, precision.dtype, precision.choose_scoring_form, is_merged=True
+        )
+        yield from score_packed(packed.without_head(), reviews, size)
+        return
+    batches = iterate_padded_scoring_batches(reviews, size, run.pad_id, precision.device)
+    for batch, ids, mask in batches:
+        with torch.inference_mode():
+            states = read_first_states(model, ids, mask, precision)
+        yield batch, states.float().cpu().numpy()
