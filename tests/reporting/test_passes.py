@@ -24,8 +24,13 @@ def test_chosen_passes_are_named_as_chosen_and_set_ones_are_not() -> None:
 
 
 def test_few_labels_are_told_what_there_is_for_them() -> None:
-    assert "--preset few-labels" in show(TrainingSettings(), 300)
-    assert "--preset few-labels" not in show(TrainingSettings(), 301)
+    assert "--preset few-labels" in show(TrainingSettings(), 150)
+    assert "--preset some-labels" in show(TrainingSettings(), 151)
+    assert "--preset some-labels" in show(TrainingSettings(), 600)
+    assert "--preset" not in show(TrainingSettings(), 601)
     shown = show(TrainingSettings(contrastive_epochs=40, num_train_epochs=3), 100)
     assert "40 over pairs of them, then 3 over 100 reviews" in shown
+    assert "--preset" not in shown
+    shown = show(TrainingSettings(linear_probing=True, num_train_epochs=3), 300)
+    assert "the head as a regression, then 3 over 300 reviews" in shown
     assert "--preset" not in shown

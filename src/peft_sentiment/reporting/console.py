@@ -25,8 +25,8 @@ from peft_sentiment.reporting.terminal import clean, say, say_line
 
 PARTS = 4
 
-FEW_LABELS = 300
-"""Training reviews up to which other settings than the usual ones are worth a try."""
+FEW_LABELS, SOME_LABELS = 150, 600
+"""Training reviews up to which a preset for few or for some hundred labels is worth a try."""
 
 DemoRow = tuple[str, str, float, str, float]
 """Review, label and confidence of the PEFT model, label and confidence of the base model."""
@@ -110,9 +110,12 @@ def show_passes(console: Console, settings: TrainingSettings, reviews: int) -> N
     passes, pairs = settings.choose_epochs(reviews), settings.contrastive_epochs
     origin = "" if settings.num_train_epochs else ", chosen by their number"
     before = f"{pairs:g} over pairs of them, then " if pairs else ""
+    if settings.linear_probing and not pairs:
+        before = "the head as a regression, then "
     say(console, f"Passes   {before}{passes:g} over {as_count(reviews)} reviews{origin}")
-    if reviews <= FEW_LABELS and not pairs:
-        say(console, "For so few labels there is --preset few-labels, and --unlabelled FILE")
+    if reviews <= SOME_LABELS and not (pairs or settings.linear_probing):
+        preset = "few-labels" if reviews <= FEW_LABELS else "some-labels"
+        say(console, f"For so few labels there is --preset {preset}, and --unlabelled FILE")
 
 
 def show_processes(

@@ -17,7 +17,7 @@ from peft_sentiment.records import StepRecord
 from peft_sentiment.training.gradients import can_use_packed
 from peft_sentiment.training.loop import TrainingRun, train_steps
 from peft_sentiment.training.objectives import LikenessObjective
-from peft_sentiment.training.probing import fit_probe, require_probing
+from peft_sentiment.training.probing import PAIRS, fit_probe, require_probing
 
 REVIEWS_PER_STEP = 32
 """Fewest reviews of a step: their pairs are all that it learns from."""
@@ -35,7 +35,7 @@ def train_contrast(run: TrainingRun) -> Iterator[StepRecord]:
         DivergenceError: the loss or the gradient is no number any more.
         SettingsError: as in `require_probing`.
     """
-    require_probing(run, f"training.contrastive_epochs is {run.settings.contrastive_epochs:g}")
+    require_probing(run, PAIRS)
     stage = dataclasses.replace(
         run,
         settings=derive_settings(run),

@@ -7,7 +7,8 @@ reviews of another kind (linear probing, then fine-tuning: Kumar et al., 2022, a
 Shapes: N reviews, D width of the encoder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,14 @@ from peft_sentiment.training.head_fit import fit_head
 from peft_sentiment.training.loop import TrainingRun
 from peft_sentiment.training.objectives import build_label_objective
 
+PROBING, PAIRS = "linear_probing", "contrastive_epochs"
+STAGES: dict[str, tuple[Callable[[Any], str], str]] = {
+    PROBING: (lambda _: "on", "leave it out with --no-linear-probing"),
+    PAIRS: (lambda epochs: f"{epochs:g}", "set it to 0"),
+}
+"""Setting that asks for a stage before the training -> how its value is said, and what to do where
+the stage can't be."""
+
 
 def fit_probe(run: TrainingRun) -> None:
     """Fit the head to what the encoder, with its adapter, says of the training reviews.
@@ -32,39 +41,41 @@ def fit_probe(run: TrainingRun) -> None:
     Raises:
         SettingsError: as in `require_probing`.
     """
-    require_probing(run, "training.linear_probing is on")
+    require_probing(run, PROBING)
     labels = build_label_objective(run.train, run.settings.class_weights)
     weights = labels.weigh(np.arange(len(run.train))).double().numpy()
     fit_head(get_bare_model(run.model), read_states(run), run.train.targets, weights)
 
 
-def require_probing(run: TrainingRun, asked: str) -> None:
+def require_probing(run: TrainingRun, stage: str) -> None:
     """Check that the encoder can be read without its head, and that there is something to fit.
 
     Args:
         run: of the training.
-        asked: the setting that asks for it, and its value, in words.
+        stage: the setting that asks for it, one of `STAGES`.
 
     Raises:
         SettingsError: it can't, also with divided weights, or all reviews have one label.
     """
+    said, otherwise = STAGES[stage]
+    asked = f"training.{stage} is {said(getattr(run.settings, stage))}"
     if not can_score_packed(run.model):
         kind = get_bare_model(run.model).config.model_type
         raise SettingsError(
             f"{asked}, but where the head of a {kind} with this method reads is not known. It is "
             "for DistilBERT, BERT, RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA with adapters in "
-            "linear layers, LoRA for one. Leave it out."
+            f"linear layers, LoRA for one. Choose another method or encoder, or {otherwise}."
         )
     if sharding := run.processes.sharding:
         raise SettingsError(
             f"{asked}, but this stage reads the encoder without its head, and weights that "
             f"{sharding} divides are gathered for the whole model alone. Launch without "
-            f"--use_{sharding.lower()}, or leave it out."
+            f"--use_{sharding.lower()}, or {otherwise}."
         )
     if len(np.unique(run.train.targets)) < 2:
         raise SettingsError(
             f"{asked}, but all training reviews have one label, so there is nothing to tell "
-            "apart. Raise --train-size, or leave it out."
+            f"apart. Raise --train-size, or {otherwise}."
         )
 
 
