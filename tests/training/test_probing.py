@@ -40,8 +40,10 @@ def train(tiny_distilbert: Path, tiny_reviews: Reviews) -> LabelledTokens:
     return tokenize_tiny(tiny_distilbert, tiny_reviews.take(range(60)))
 
 
-def build_run(folder: Path, train: LabelledTokens, **settings: float) -> TrainingRun:
-    model = build_tiny_adapter(folder, AdapterSettings(r=4, lora_dropout=0.0))
+def build_run(
+    folder: Path, train: LabelledTokens, method: str = "lora", **settings: float
+) -> TrainingRun:
+    model = build_tiny_adapter(folder, AdapterSettings(method=method, lora_dropout=0.0))
     return build_tiny_training(model, train, linear_probing=True, **settings)
 
 
@@ -77,8 +79,11 @@ def test_the_head_says_what_the_regression_says(
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], odds, atol=2e-3)
 
 
-def test_a_training_begins_with_it(tiny_distilbert: Path, train: LabelledTokens) -> None:
-    run = build_run(tiny_distilbert, train, learning_rate=1e-12)
+@pytest.mark.parametrize("method", ["lora", "dora", "ia3", "bitfit", "head", "full"])
+def test_a_training_begins_with_it(
+    tiny_distilbert: Path, train: LabelledTokens, method: str
+) -> None:
+    run = build_run(tiny_distilbert, train, method, learning_rate=1e-12)
     odds = regress_by_hand(run, read_states(run), "distilbert")
     list(fit_adapter(run, None))
     logits = compute_logits(run.model, train)

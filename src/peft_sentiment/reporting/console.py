@@ -25,7 +25,7 @@ from peft_sentiment.reporting.terminal import clean, say, say_line
 
 PARTS = 4
 
-FEW_LABELS, SOME_LABELS = 150, 600
+FEW_LABELS, SOME_LABELS = 150, 500
 """Training reviews up to which a preset for few or for some hundred labels is worth a try."""
 
 DemoRow = tuple[str, str, float, str, float]
