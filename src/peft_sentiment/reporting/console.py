@@ -26,7 +26,8 @@ from peft_sentiment.reporting.terminal import clean, say, say_line
 PARTS = 4
 
 FEW_LABELS, SOME_LABELS = 150, 500
-"""Training reviews up to which a preset for few or for some hundred labels is worth a try."""
+"""Training reviews up to which a preset for few or for some hundred labels is worth a try: between
+100, 300 and 1,000, with which they were compared (docs/quality.md)."""
 
 DemoRow = tuple[str, str, float, str, float]
 """Review, label and confidence of the PEFT model, label and confidence of the base model."""

@@ -36,7 +36,7 @@ from peft_sentiment.training.loop import (
     start_training,
     train_steps,
 )
-from peft_sentiment.training.probing import fit_probe
+from peft_sentiment.training.probing import PROBING, fit_probe, require_probing
 from peft_sentiment.training.random_states import capture_random_states
 from peft_sentiment.training.saving import CheckpointSaver
 from peft_sentiment.training.sharding import whole_on_device
@@ -133,6 +133,7 @@ class Fit:
         """
         if not self.run.settings.contrastive_epochs:
             if self.run.settings.linear_probing:
+                require_probing(self.run, PROBING)
                 fit_probe(self.run)
             return
         for step in train_contrast(self.run):

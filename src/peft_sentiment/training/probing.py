@@ -7,8 +7,7 @@ reviews of another kind (linear probing, then fine-tuning: Kumar et al., 2022, a
 Shapes: N reviews, D width of the encoder.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -27,21 +26,16 @@ from peft_sentiment.training.loop import TrainingRun
 from peft_sentiment.training.objectives import build_label_objective
 
 PROBING, PAIRS = "linear_probing", "contrastive_epochs"
-STAGES: dict[str, tuple[Callable[[Any], str], str]] = {
-    PROBING: (lambda _: "on", "leave it out with --no-linear-probing"),
-    PAIRS: (lambda epochs: f"{epochs:g}", "set it to 0"),
-}
-"""Setting that asks for a stage before the training -> how its value is said, and what to do where
-the stage can't be."""
+STAGES = {PROBING: "leave it out with --no-linear-probing", PAIRS: "set it to 0"}
+"""Setting that asks for the head to be fitted -> what to do where it can't be."""
 
 
 def fit_probe(run: TrainingRun) -> None:
     """Fit the head to what the encoder, with its adapter, says of the training reviews.
 
-    Raises:
-        SettingsError: as in `require_probing`.
+    Args:
+        run: one that passes `require_probing`.
     """
-    require_probing(run, PROBING)
     labels = build_label_objective(run.train, run.settings.class_weights)
     weights = labels.weigh(np.arange(len(run.train))).double().numpy()
     fit_head(get_bare_model(run.model), read_states(run), run.train.targets, weights)
@@ -57,8 +51,8 @@ def require_probing(run: TrainingRun, stage: str) -> None:
     Raises:
         SettingsError: it can't, also with divided weights, or all reviews have one label.
     """
-    said, otherwise = STAGES[stage]
-    asked = f"training.{stage} is {said(getattr(run.settings, stage))}"
+    value, otherwise = getattr(run.settings, stage), STAGES[stage]
+    asked = f"training.{stage} is {'on' if value is True else format(value, 'g')}"
     if not can_score_packed(run.model):
         kind = get_bare_model(run.model).config.model_type
         raise SettingsError(
