@@ -326,7 +326,8 @@ def _render_all(cells: Sequence[Cell]) -> str:
             and cell.all_correct is not None
             and cell.all_reviews is not None
         ]
-        lines.append(f"| {size:,} | {TITLES[method]} | {_render_entry(counts)} |")
+        title = TITLES[method].partition(";")[0]  # What it is with fewer labels is not in here.
+        lines.append(f"| {size:,} | {title} | {_render_entry(counts)} |")
     return "\n".join(lines)
 
 
