@@ -63,8 +63,8 @@ SCORED_ON_ALL = {("lora", 3000), ("tfidf", 3000)}
 """Methods and sizes of the cells that are also scored on every packaged IMDB review outside their
 draw. Among these are reviews that recipes were chosen by."""
 
-PRESETS = {100: "few-labels", 300: "some-labels"}
-"""Labels up to which LoRA takes a preset for few of them; with more it takes the default one."""
+FEW_LABELS = 300
+"""Up to so many, LoRA takes the preset for them."""
 
 MANY_DRAWS = 300
 """Up to so many labels, a cell is scored on a third of the reviews: there are many draws, and the
@@ -174,9 +174,8 @@ def _train_preset(
     train: Reviews, draw: int, changes: dict[str, Any], labelled: int | None = None
 ) -> tuple[SentimentClassifier, int]:
     """Train the preset for so many labels with some settings changed."""
-    labels = len(train) if labelled is None else labelled
-    fitting = [name for most, name in PRESETS.items() if labels <= most]
-    preset = fitting[0] if fitting and changes.get("method") is None else "quickstart"
+    few = (len(train) if labelled is None else labelled) <= FEW_LABELS
+    preset = "few-labels" if few and changes.get("method") is None else "quickstart"
     classifier = SentimentClassifier.from_settings(load_settings(preset))
     classifier.set_params(seed=draw, **changes)
     classifier.build_base(sorted(set(train.labels)))
@@ -235,7 +234,7 @@ METHODS: dict[str, Callable[[Reviews, int], tuple[Predict, int]]] = {
     "tfidf": train_tfidf,
 }
 TITLES = {
-    "lora": "LoRA, default preset; with 100 labels `few-labels`, with 300 `some-labels`",
+    "lora": "LoRA, default preset; with 100 and 300 labels `few-labels`",
     "self-taught": "the same with 3,000 reviews without labels",
     "full": "full fine-tuning",
     "probe": "head only: logistic regression on the frozen encoder",

@@ -25,9 +25,9 @@ from peft_sentiment.reporting.terminal import clean, say, say_line
 
 PARTS = 4
 
-FEW_LABELS, SOME_LABELS = 150, 500
-"""Training reviews up to which a preset for few or for some hundred labels is worth a try: between
-100, 300 and 1,000, with which they were compared (docs/quality.md)."""
+FEW_LABELS = 500
+"""Training reviews up to which the preset for few is worth a try: between 300 and 1,000, with which
+it was compared (docs/experiments.md, 2026-11-27)."""
 
 DemoRow = tuple[str, str, float, str, float]
 """Review, label and confidence of the PEFT model, label and confidence of the base model."""
@@ -114,9 +114,8 @@ def show_passes(console: Console, settings: TrainingSettings, reviews: int) -> N
     if settings.linear_probing and not pairs:
         before = "the head as a regression, then "
     say(console, f"Passes   {before}{passes:g} over {as_count(reviews)} reviews{origin}")
-    if reviews <= SOME_LABELS and not (pairs or settings.linear_probing):
-        preset = "few-labels" if reviews <= FEW_LABELS else "some-labels"
-        say(console, f"For so few labels there is --preset {preset}, and --unlabelled FILE")
+    if reviews <= FEW_LABELS and not (pairs or settings.linear_probing):
+        say(console, "For so few labels there is --preset few-labels, and --unlabelled FILE")
 
 
 def show_processes(
