@@ -27,7 +27,7 @@ def study_unlabelled(foundation: Foundation, settings: Settings, console: Consol
     """Return what a run stands on, with reviews added that a first classifier has labelled.
 
     That one, the teacher, is trained as the run itself would be. The second one starts anew, and
-    has no first stage of its own: it has reviews enough.
+    has no stage on pairs of its own: it has reviews enough.
 
     Args:
         foundation: of the run, before there is an adapter.
