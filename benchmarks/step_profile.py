@@ -89,9 +89,9 @@ def build_classifier(max_length: int, window_length: int = 0) -> SentimentClassi
     return classifier
 
 
-def profile_training(count: int, max_length: int, _window_length: int) -> None:
+def profile_training(options: argparse.Namespace) -> None:
     """Profile optimizer steps."""
-    classifier = build_classifier(max_length)
+    count, classifier = options.reviews, build_classifier(options.max_length)
     events = classifier.iterate_fit(classifier.tokenize(draw_reviews(count + WARM_UP)), None)
     list(itertools.islice(events, WARM_UP // BATCH))
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
@@ -103,9 +103,10 @@ def profile_training(count: int, max_length: int, _window_length: int) -> None:
     share_out(seconds * 1e6, ((e.key, e.self_cpu_time_total) for e in averages), TORCH_KINDS)
 
 
-def profile_scoring(count: int, max_length: int, window_length: int) -> None:
+def profile_scoring(options: argparse.Namespace) -> None:
     """Profile scoring, tokenizing included."""
-    classifier = build_classifier(max_length, window_length)
+    count = options.reviews
+    classifier = build_classifier(options.max_length, options.window_length)
     classifier.predict_reviews(draw_reviews(WARM_UP, skip=count).texts)
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         done = classifier.predict_reviews(draw_reviews(count).texts)
@@ -114,16 +115,14 @@ def profile_scoring(count: int, max_length: int, window_length: int) -> None:
     share_out(done.seconds * 1e6, ((e.key, e.self_cpu_time_total) for e in averages), TORCH_KINDS)
 
 
-def profile_export(count: int, max_length: int, window_length: int) -> None:
+def profile_export(options: argparse.Namespace) -> None:
     """Profile scoring by the export in int8, tokenizing included."""
     from peft_sentiment.inference import onnx
 
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        options = argparse.Namespace(
-            reviews=count + WARM_UP, max_length=max_length, window_length=window_length, int8=True
-        )
-        write_export(folder, find_base("default"), options)
+        folder, count = Path(name), options.reviews
+        scored = {"reviews": count + WARM_UP, "int8": True}
+        write_export(folder, find_base("default"), argparse.Namespace(**vars(options) | scored))
         runtime = onnx.require_onnxruntime()
         session = runtime.SessionOptions()
         session.enable_profiling, session.profile_file_prefix = True, str(folder / "profile")
@@ -140,7 +139,7 @@ def profile_export(count: int, max_length: int, window_length: int) -> None:
     share_out(done.seconds * 1e6, parts, ONNX_KINDS)
 
 
-PARTS: dict[str, Callable[[int, int, int], None]] = {
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "training": profile_training,
     "scoring": profile_scoring,
     "export": profile_export,
@@ -156,7 +155,7 @@ def main() -> None:
     parser.add_argument("--window-length", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    PARTS[options.part](options.reviews, options.max_length, options.window_length)
+    PARTS[options.part](options)
 
 
 if __name__ == "__main__":

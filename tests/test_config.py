@@ -118,8 +118,7 @@ def test_a_misspelt_preset_is_refused_with_the_nearest_one() -> None:
 
 def test_a_name_like_no_other_is_refused_with_all_there_are() -> None:
     with pytest.raises(
-        SettingsError,
-        match="There is: accurate, distilbert-imdb, few-labels, minilm, quickstart",
+        SettingsError, match="There is: accurate, distilbert-imdb, few-labels, minilm, quickstart"
     ):
         load_settings("xyz")
 

@@ -24,6 +24,7 @@ from peft_sentiment.model.encoder import Encoder, load_encoder
 from peft_sentiment.model.metadata import AdapterMetadata
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.records.reviews import Reviews
+from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import TrainingRun
 
 LABELS = ("negative", "positive")
@@ -31,6 +32,8 @@ CPU = torch.device("cpu")
 FLOAT32 = Precision(CPU, torch.float32, "test")
 BFLOAT16 = Precision(CPU, torch.bfloat16, "test")
 MAX_LENGTH = 48
+IDENTITY = TrainingIdentity({"training": {"seed": 1}}, "data", "base", {}, {"threads": 1})
+"""Of a training whose checkpoints a test writes."""
 
 
 def load_tiny_encoder(folder: Path, seed: int = 0, body_dropout: bool = False) -> Encoder:

@@ -13,7 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import PADDING
-from tiny_training import BFLOAT16, FLOAT32, build_tiny_adapter, build_tiny_training, tokenize_tiny
+from tiny_training import (
+    BFLOAT16,
+    FLOAT32,
+    IDENTITY,
+    build_tiny_adapter,
+    build_tiny_training,
+    tokenize_tiny,
+)
 
 from peft_sentiment.config import AdapterSettings, OutputSettings
 from peft_sentiment.data.batching import LabelledTokens
@@ -35,7 +42,6 @@ from peft_sentiment.training.identity import TrainingIdentity, list_differences
 from peft_sentiment.training.loop import TrainingRun, plan_steps
 from peft_sentiment.training.saving import CheckpointSaver, find_checkpoint, remove_checkpoints
 
-IDENTITY = TrainingIdentity({"training": {"seed": 1}}, "data", "base", {}, {"threads": 1})
 EVERY_STEP = OutputSettings(save_steps=1, save_minutes=0, save_total_limit=1000)
 NEVER = OutputSettings(save_minutes=0)
 

@@ -10,6 +10,7 @@ import torch
 from tiny_models import PADDING
 from tiny_training import (
     FLOAT32,
+    IDENTITY,
     build_tiny_adapter,
     build_tiny_training,
     compute_logits,
@@ -27,13 +28,11 @@ from peft_sentiment.training import gradients
 from peft_sentiment.training.checkpoints import Event, load_checkpoint
 from peft_sentiment.training.contrast import derive_settings, train_contrast
 from peft_sentiment.training.fit import fit_adapter
-from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import TrainingRun, prepared_training, start_training
 from peft_sentiment.training.objectives import LikenessObjective
 from peft_sentiment.training.probing import read_states
 from peft_sentiment.training.saving import CheckpointSaver
 
-IDENTITY = TrainingIdentity({"training": {"seed": 1}}, "data", "base", {}, {"threads": 1})
 EVERY_STEP = OutputSettings(save_steps=1, save_total_limit=9)
 READING_FIRST = ("distilbert", "bert", "roberta", "electra")
 

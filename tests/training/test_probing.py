@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from tiny_training import (
+    IDENTITY,
     build_tiny_adapter,
     build_tiny_training,
     compute_logits,
@@ -27,12 +28,9 @@ from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.checkpoints import load_checkpoint
 from peft_sentiment.training.fit import fit_adapter
 from peft_sentiment.training.head_fit import regress
-from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import TrainingRun
 from peft_sentiment.training.probing import fit_probe, read_states
 from peft_sentiment.training.saving import CheckpointSaver
-
-IDENTITY = TrainingIdentity({"training": {"seed": 1}}, "data", "base", {}, {"threads": 1})
 
 
 @pytest.fixture(scope="module")

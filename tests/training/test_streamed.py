@@ -9,6 +9,7 @@ import pytest
 from several_processes import run_together
 from tiny_reviews import write_reviews_csv
 from tiny_training import (
+    IDENTITY,
     MAX_LENGTH,
     build_tiny_adapter,
     build_tiny_training,
@@ -25,11 +26,9 @@ from peft_sentiment.data.token_files import open_tokens
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.checkpoints import list_checkpoints, load_checkpoint
 from peft_sentiment.training.fit import fit_adapter
-from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import TrainingRun, plan_steps, train_steps
 from peft_sentiment.training.saving import CheckpointSaver
 
-IDENTITY = TrainingIdentity({"training": {"seed": 1}}, "data", "base", {}, {"threads": 1})
 EVERY_STEP = OutputSettings(save_steps=1, save_minutes=0, save_total_limit=1000)
 NEVER = OutputSettings(save_minutes=0)
 
