@@ -41,7 +41,7 @@ chaos: $(VENV)/.ready
 	$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 load: $(VENV)/.ready
-	$(PIP_INSTALL) -e '.[serve,load]'
+	$(PIP_INSTALL) -e '.[serve,load,onnx]'
 	$(BIN)/python benchmarks/load.py $(ARGS)
 
 long-run: $(VENV)/.ready

@@ -163,7 +163,7 @@ class OnnxClassifier:
         order = np.argsort(-windows.reviews.lengths, kind="stable").tolist()
 
         def score(place: int) -> None:
-            logits[place] = self._run(windows.reviews.token_ids[place])
+            logits[place] = self.compute_window(windows.reviews.token_ids[place])
 
         if self.threads == 1 or len(order) == 1:
             for place in order:
@@ -174,7 +174,8 @@ class OnnxClassifier:
                     pass
         return windows.combine(logits)
 
-    def _run(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    def compute_window(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return (C,) logits of (T,) token ids, read at once; several threads may ask."""
         ids = token_ids.astype(np.int64)[None]  # (1, T)
         feed = {INPUT: ids, MASK: np.ones_like(ids)}
         names = [item.name for item in self.session.get_inputs()]

@@ -1,155 +1,44 @@
-"""The adapters of a running service, over one encoder in memory."""
+"""The adapters of a running service, over one encoder in memory; exported models beside them."""
 
-import copy
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from peft_sentiment.data.batching import TokenizedReviews, tokenize_reviews
 from peft_sentiment.errors import AdapterError, PeftSentimentError
-from peft_sentiment.evaluation.prediction import iterate_padded_logits
-from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.loading import load_classifier
+from peft_sentiment.model.exported_files import is_export
 from peft_sentiment.model.metadata import load_metadata
-from peft_sentiment.model.packed import PackedModel
-from peft_sentiment.model.packing import pack_reviews
-from peft_sentiment.model.readers import can_score_packed
 from peft_sentiment.model.shared import SharedEncoder
-from peft_sentiment.model.workspace import Workspace
-from peft_sentiment.records import Predictions
-from peft_sentiment.records.calibration import Calibration
-from peft_sentiment.records.explanation import Explanation
 from peft_sentiment.serving.refusals import Refusal
+from peft_sentiment.serving.served import Servable, build_served
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """What an adapter may be called."""
+
+ADAPTER = "adapter"
+"""Form of what is no export."""
 
 Overrides = Mapping[str, Mapping[str, Any]]
 """Section -> setting -> value, as given by hand."""
 
 
-class Servable(Protocol):
-    """What the service needs of a classifier, whatever computes it.
-
-    Attributes:
-        mixable: its fast form, where its reviews can be computed together with others'.
-    """
-
-    mixable: PackedModel | None
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The labels, in the order of the logits."""
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """What validation says of the probabilities, where there was one."""
-
-    def tokenize(self, texts: Sequence[str]) -> TokenizedReviews:
-        """Return what is read of the texts; called by one thread at a time."""
-
-    def score(
-        self, token_ids: Sequence[NDArray[np.int32]], workspace: Workspace
-    ) -> NDArray[np.float32]:
-        """Return (B, C) logits; called by several threads at a time."""
-
-    def conclude(
-        self, texts: Sequence[str], reviews: TokenizedReviews, logits: NDArray[np.float32]
-    ) -> Predictions:
-        """Return what is said in the end, calibrated."""
-
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Say which words spoke for each label; called by one thread at a time."""
-
-
-class ServedClassifier:
-    """A loaded classifier whose base weights are the shared ones."""
-
-    def __init__(self, classifier: SentimentClassifier, encoder: SharedEncoder) -> None:
-        """Share the weights, and build the fast form where there is one."""
-        self._classifier, self._data = classifier, classifier.settings.data
-        encoder.share(classifier.model_)
-        # Explanations are made by another thread, and a tokenizer must not be used by two.
-        self._tokenizer = copy.deepcopy(classifier.encoder_.tokenizer)
-        precision, model = classifier.precision_, classifier.model_
-        self._packed: PackedModel | None = None
-        if precision.device.type == "cpu" and can_score_packed(model):
-            self._packed = encoder.build_packed_model(
-                model, precision.dtype, precision.choose_scoring_form
-            )
-        self.mixable = self._packed if encoder.holds_frame(model) else None
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The labels, in the order of the logits."""
-        return self._classifier.label_names
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """What validation says of the probabilities, where there was one."""
-        return self._classifier.calibration_
-
-    def tokenize(self, texts: Sequence[str]) -> TokenizedReviews:
-        """Return what is read of the texts; called by one thread at a time."""
-        data = self._data
-        return tokenize_reviews(
-            texts, self._tokenizer, data.max_length, data.truncation, data.window_length
-        )
-
-    def score(
-        self, token_ids: Sequence[NDArray[np.int32]], workspace: Workspace
-    ) -> NDArray[np.float32]:
-        """Return (B, C) logits; called by several threads at a time."""
-        if self._packed is not None:
-            scored: NDArray[np.float32] = self._packed.score(
-                pack_reviews(token_ids), workspace
-            ).numpy()
-            return scored
-        classifier, reviews = self._classifier, _as_reviews(token_ids)
-        pad_id = int(classifier.encoder_.tokenizer.pad_token_id)
-        logits = np.zeros((len(reviews), len(self.label_names)), np.float32)
-        for places, of_batch in iterate_padded_logits(
-            classifier.model_, reviews, pad_id, len(reviews), classifier.precision_
-        ):
-            logits[places] = of_batch
-        return logits
-
-    def conclude(
-        self, texts: Sequence[str], reviews: TokenizedReviews, logits: NDArray[np.float32]
-    ) -> Predictions:
-        """Return what is said in the end, calibrated."""
-        alone = Predictions(
-            self.label_names, compute_probabilities(logits), reviews.lengths, reviews.is_cut, 0.0
-        )
-        return self._classifier.conclude(texts, alone)
-
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Say which words spoke for each label; called by one thread at a time."""
-        return self._classifier.explain(texts)
-
-
-def _as_reviews(token_ids: Sequence[NDArray[np.int32]]) -> TokenizedReviews:
-    return TokenizedReviews(list(token_ids), np.zeros(len(token_ids), np.bool_))
-
-
 @dataclass(frozen=True)
 class LoadedAdapter:
-    """An adapter that requests can choose.
+    """An adapter or exported model that requests can choose.
 
     Attributes:
         name: by which they choose it.
         folder: that it was loaded from, as it was named.
+        form: `adapter`, or that of the export.
     """
 
     name: str
     folder: str
+    form: str
     served: Servable
 
 
@@ -230,6 +119,8 @@ class AdapterRegistry:
     def load(self, name: str, place: Path, folder: str) -> LoadedAdapter:
         """Load an adapter onto the encoder that is in memory; the first one decides which.
 
+        An exported model is loaded beside it, whatever it was made from.
+
         Args:
             name: by which requests choose it.
             place: where it is.
@@ -238,11 +129,14 @@ class AdapterRegistry:
         Raises:
             Refusal: the name is malformed or taken, or there are too many adapters already.
             AdapterError: it can't be loaded, or is made for another encoder.
+            ExportError: an exported model is not whole.
         """
         with self._loading:
             self._require_free(name)
             classifier = self._load_classifier(place)
-            loaded = LoadedAdapter(name, folder, ServedClassifier(classifier, self._encoder))
+            form = ADAPTER if classifier.export_ is None else classifier.export_.form
+            served = build_served(classifier, self._encoder)
+            loaded = LoadedAdapter(name, folder, form, served)
             self._adapters = {**self._adapters, name: loaded}
         return loaded
 
@@ -269,6 +163,8 @@ class AdapterRegistry:
 
     def _load_classifier(self, place: Path) -> SentimentClassifier:
         """Load a classifier; a base that is in memory is not looked for anywhere else."""
+        if is_export(place):  # holds its base
+            return load_classifier(place, self._overrides)
         if self._base is None:
             classifier = load_classifier(place, self._overrides)
             self._base = classifier.encoder_.sha256, classifier.encoder_.folder

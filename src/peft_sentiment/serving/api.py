@@ -181,6 +181,7 @@ def describe_adapter(loaded: LoadedAdapter, is_default: bool) -> AdapterDescript
     return AdapterDescription(
         name=loaded.name,
         folder=loaded.folder,
+        form=loaded.form,
         labels=list(loaded.served.label_names),
         is_default=is_default,
         temperature=1.0 if calibration is None else calibration.temperature,

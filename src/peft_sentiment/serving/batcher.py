@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.model.streams import set_own_threads
 from peft_sentiment.model.workspace import Workspace
-from peft_sentiment.serving.adapters import Servable
 from peft_sentiment.serving.metrics import ServiceMetrics
 from peft_sentiment.serving.refusals import refuse_for_now
 from peft_sentiment.serving.scoring import Work
+from peft_sentiment.serving.served import Servable
 
 MOST_TEXTS = 64
 """Texts of a batch, at most; keeps the shapes that are computed few."""

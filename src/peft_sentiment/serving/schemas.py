@@ -96,6 +96,7 @@ class AdapterDescription(Body):
 
     name: str
     folder: str
+    form: str = Field(description="adapter, or that of an export: merged, onnx or onnx-int8.")
     labels: list[str]
     is_default: bool = Field(description="Whether it answers requests that name none.")
     temperature: float = Field(description="That its probabilities are calibrated by.")

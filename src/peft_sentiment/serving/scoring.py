@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from peft_sentiment.model.mixed import score_mixed
 from peft_sentiment.model.workspace import Workspace
-from peft_sentiment.serving.adapters import Servable
+from peft_sentiment.serving.served import Servable
 
 Work = tuple[Servable, NDArray[np.int32]]
 """An adapter and the token ids of one text."""

@@ -15,7 +15,7 @@ from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.model.streams import count_streams
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.explanation import Explanation
-from peft_sentiment.serving.adapters import AdapterRegistry, LoadedAdapter, Servable
+from peft_sentiment.serving.adapters import AdapterRegistry, LoadedAdapter
 from peft_sentiment.serving.batcher import Batcher
 from peft_sentiment.serving.keys import ApiKeys
 from peft_sentiment.serving.metrics import ServiceMetrics
@@ -28,6 +28,7 @@ from peft_sentiment.serving.schemas import (
     WordsOfText,
 )
 from peft_sentiment.serving.scoring import score_batch
+from peft_sentiment.serving.served import Servable
 from peft_sentiment.serving.side_thread import SideThread
 
 EXPLANATION_RETRY = 10
