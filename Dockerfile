@@ -8,7 +8,7 @@ WORKDIR /app
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src ./src
 RUN python -m pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0 \
- && python -m pip install --no-cache-dir -c constraints.txt '.[serve,explain]' \
+ && python -m pip install --no-cache-dir -c constraints.txt '.[serve,explain]' onnxruntime \
  && useradd --system --create-home --uid 10001 service \
  && mkdir /adapters
 
