@@ -16,11 +16,13 @@ from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from peft_sentiment.config import PACKAGED_BERT, PACKAGED_DISTILBERT, AdapterSettings, Settings
+from peft_sentiment.data.checks import find_seen_texts
 from peft_sentiment.errors import DataError, DeviceMemoryError, PeftSentimentError, SettingsError
 from peft_sentiment.inference import scoring
 from peft_sentiment.inference.arguments import PARAMETERS
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.model.metadata import load_metadata
+from peft_sentiment.model.saved_adapters import load_seen
 from peft_sentiment.records.reviews import Reviews
 
 
@@ -179,6 +181,22 @@ def test_what_is_saved_comes_back(
     loaded.save(tmp_path / "again")
     again = SentimentClassifier.load(tmp_path / "again", bf16=False)
     np.testing.assert_array_equal(again.predict_proba(texts), loaded.predict_proba(texts))
+
+
+def test_what_it_was_trained_and_validated_on_is_known_again(
+    tiny_distilbert: Path, texts: list[str], labels: list[str], tmp_path: Path
+) -> None:
+    fitted = build_classifier(tiny_distilbert)
+    fitted.fit(texts[:30], labels[:30], (texts[30:40], labels[30:40])).save(tmp_path / "first")
+    SentimentClassifier.load(tmp_path / "first").save(tmp_path / "second")
+    expected = [place for place, text in enumerate(texts) if text in set(texts[:40])]
+    assert len(expected) < len(texts)
+    for name in ("first", "second"):
+        seen = load_seen(tmp_path / name)
+        assert seen is not None
+        assert find_seen_texts(texts, seen).tolist() == expected
+    fitted.build_base(["negative", "positive"])
+    assert fitted.seen_ is None
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import nn
 
 from peft_sentiment.config import Settings
 from peft_sentiment.data.batching import LabelledTokens, TokenizedReviews, tokenize_reviews
+from peft_sentiment.data.checks import fingerprint_texts
 from peft_sentiment.evaluation.companion import Companion, CompanionDraft
 from peft_sentiment.evaluation.temperature import rescale
 from peft_sentiment.inference.arguments import list_classes, read_reviews, require_known_labels
@@ -62,6 +63,7 @@ class SentimentClassifier(ConfiguredClassifier):
         precision_: device and dtype in use.
         calibration_: what validation says of the probabilities; None where there was none.
         companion_: what speaks beside the adapter; None where nothing does.
+        seen_: fingerprints of the texts that `fit` has trained and validated on, where known.
         export_: what was kept beside an exported model; None for any other.
         runtime_: what scores in place of `model_`, of a model exported to ONNX.
 
@@ -73,6 +75,7 @@ class SentimentClassifier(ConfiguredClassifier):
         >>> classifier.predict_proba(["A film to fall asleep to."])
     """
 
+    seen_: NDArray[np.uint64] | None = None
     export_: ExportRecord | None = None
     runtime_: OnnxClassifier | None = None
 
@@ -102,6 +105,8 @@ class SentimentClassifier(ConfiguredClassifier):
         held_out_tokens = None if held_out is None else self.tokenize(held_out)
         for _ in self.iterate_fit(self.tokenize(train), held_out_tokens):
             pass
+        validated = () if held_out is None else held_out.texts
+        self.seen_ = fingerprint_texts([*train.texts, *validated])
         return self
 
     def build_base(self, classes: Sequence[str] | Sequence[int]) -> None:
@@ -135,7 +140,7 @@ class SentimentClassifier(ConfiguredClassifier):
         self.model_: nn.Module = nn.Module.to(encoder.model, device)
         self.calibration_: Calibration | None = None
         self.companion_: Companion | None = None
-        self.export_, self.runtime_ = None, None
+        self.seen_, self.export_, self.runtime_ = None, None, None
         self._companion_draft: CompanionDraft | None = None
 
     def prepare_companion(self, train: Reviews, validation: Reviews | None) -> None:
@@ -295,7 +300,7 @@ class SentimentClassifier(ConfiguredClassifier):
             folder: replaced as a whole.
             trained_with: settings of the run, whose data can be scored again later.
             seen: fingerprints of the reviews it was trained and validated on, which are then left
-                out or refused.
+                out or refused; None for those that are known.
 
         Raises:
             OutputError: the folder can't be written; what stood there is unchanged.
@@ -303,7 +308,8 @@ class SentimentClassifier(ConfiguredClassifier):
         require_model(self)
         if not isinstance(self.model_, PeftModel):
             raise NotFittedError("There is no adapter to save yet: call fit first.")
-        save_classifier(self, self.model_, Path(folder), trained_with, seen)
+        known = self.seen_ if seen is None else seen
+        save_classifier(self, self.model_, Path(folder), trained_with, known)
 
     @classmethod
     def load(cls, folder: str | Path, **settings: Any) -> Self:  # noqa: ANN401 - any setting

@@ -14,7 +14,7 @@ from peft_sentiment.evaluation.companion import load_companion, save_companion
 from peft_sentiment.inference.environment import read_versions
 from peft_sentiment.model.metadata import FORMAT_VERSION, AdapterMetadata
 from peft_sentiment.model.precision import choose_precision, pick_device
-from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
+from peft_sentiment.model.saved_adapters import load_adapter, load_seen, save_adapter
 from peft_sentiment.model.speed import get_encoder_shape
 
 if typing.TYPE_CHECKING:
@@ -95,6 +95,7 @@ def fill_from_adapter(
     classifier.classes_ = np.asarray(metadata.label_names).astype(metadata.label_type)
     classifier.encoder_ = encoder
     classifier.model_ = model.to(device)
+    classifier.seen_ = load_seen(folder)
     classifier.companion_ = load_companion(folder, len(metadata.label_names))
     is_calibrated = classifier.companion_ is None or wanted.evaluation.use_companion
     classifier.calibration_ = metadata.calibration if is_calibrated else None
