@@ -45,7 +45,9 @@ LEAST_SHARE = 0.7
 MOST_SECONDS = 0.3
 """That 99 of 100 answers may take at half of that load."""
 
-LIMITS = ("--check-size", "200", "--most-flips", "10", "--most-loss", "10")
+LIMITS = (
+    "--check-size", "200", "--most-flips", "10", "--most-loss", "10", "--most-difference", "5",
+)  # fmt: skip
 """Adapters of 320 reviews are unsure of many; their speed is what is asked for here."""
 
 Figures = dict[str, Any]
