@@ -3,13 +3,15 @@
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
-from peft_sentiment.errors import SettingsError
+from peft_sentiment.errors import ExportError, SettingsError
+from peft_sentiment.model.exported_files import RECORD_FILE
 from peft_sentiment.serving.demo import ADAPTER, EXPLAIN, HELP, ask_for_reviews
 from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Showcase, load_showcase, split_name
 
@@ -74,6 +76,14 @@ def test_piped_reviews_are_labelled_and_without_any_the_samples(
     shown = capsys.readouterr().out
     assert expected in shown
     assert (SAMPLE_REVIEWS[0][:20] in shown) == (not piped)
+
+
+def test_an_export_is_refused_before_anything_is_loaded(
+    finished_tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    (tmp_path / RECORD_FILE).write_text("{}")
+    with pytest.raises(ExportError, match="Name the adapter it was made from"):
+        load_showcase([str(finished_tiny_run.adapter), str(tmp_path)], {})
 
 
 def test_two_adapters_of_one_name_are_refused(finished_tiny_run: TinyRun) -> None:

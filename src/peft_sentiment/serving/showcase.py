@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_sentiment.errors import SettingsError
+from peft_sentiment.errors import ExportError, SettingsError
 from peft_sentiment.evaluation.decisions import UNDECIDED, decide_labels
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.loading import load_classifier
+from peft_sentiment.model.exported_files import is_export
 from peft_sentiment.records.explanation import Explanation
 
 SAMPLE_REVIEWS = (
@@ -114,6 +115,7 @@ def load_showcase(given: Sequence[str], overrides: Mapping[str, Mapping[str, Any
 
     Raises:
         SettingsError: two have one name.
+        ExportError: one is an exported model, which has no base to stand beside.
         AdapterError: an adapter can't be loaded.
     """
     folders: dict[str, str] = {}
@@ -123,6 +125,11 @@ def load_showcase(given: Sequence[str], overrides: Mapping[str, Mapping[str, Any
             raise SettingsError(
                 f"Two adapters are called {name!r}: {folders[name]} and {folder}. "
                 "Give one another name: NAME=DIR."
+            )
+        if is_export(Path(folder)):
+            raise ExportError(
+                f"{folder}: an exported model can't be shown beside its base, which is part of it. "
+                "Name the adapter it was made from, or label with it: peft-sentiment predict."
             )
         folders[name] = folder
     return Showcase(
