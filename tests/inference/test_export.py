@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from tiny_exports import export_every_form
 from tiny_models import MODEL_TYPES
 from tiny_reviews import write_reviews_csv
 from tiny_runs import TinyRun, read_folder
@@ -36,9 +37,6 @@ from peft_sentiment.records.export import ExportCheck, ScoredForm
 from peft_sentiment.records.reviews import Reviews
 
 FUSED_TYPES = ("distilbert", "bert", "roberta", "electra")
-LOOSE = ("--most-flips", "20", "--most-loss", "20", "--most-difference", "5")
-"""Weights this few lose more to int8 than real ones."""
-
 Exports = dict[str, Path]
 
 
@@ -48,12 +46,7 @@ def exports(
 ) -> Exports:
     """Every form of one adapter, checked on the tiny reviews."""
     home = tmp_path_factory.mktemp("exports")
-    reviews = write_reviews_csv(home / "reviews.csv", tiny_reviews)
-    for form in FORMS:
-        arguments = ["export", str(finished_tiny_run.adapter), "--to", form]
-        arguments += ["--output", str(home / form), "--reviews", str(reviews)]
-        assert main([*arguments, *(LOOSE if form == "onnx-int8" else ())]) == 0
-    return {form: home / form for form in FORMS}
+    return export_every_form(finished_tiny_run.adapter, tiny_reviews, home)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_piped_reviews_are_labelled_and_without_any_the_samples(
     assert (SAMPLE_REVIEWS[0][:20] in shown) == (not piped)
 
 
-def test_an_export_is_refused_before_anything_is_loaded(
+def test_an_export_is_refused_by_its_folder_alone(
     finished_tiny_run: TinyRun, tmp_path: Path
 ) -> None:
     (tmp_path / RECORD_FILE).write_text("{}")

@@ -6,17 +6,13 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from tiny_reviews import write_reviews_csv
+from tiny_exports import export_every_form
 from tiny_service import OVERRIDES, TinyAdapters, build_service, running
 
-from peft_sentiment.cli import main
 from peft_sentiment.errors import ExportError
 from peft_sentiment.inference.loading import load_classifier
 from peft_sentiment.model.exported_files import FORMS, ONNX_FILE, ONNX_FORMS
 from peft_sentiment.records.reviews import Reviews
-
-LOOSE = ("--most-flips", "20", "--most-loss", "20", "--most-difference", "5")
-"""Weights this few lose more to int8 than real ones."""
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +20,10 @@ def folders(
     tiny_adapters: TinyAdapters, tiny_reviews: Reviews, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """Two adapters, and every export of one whose reviews are longer than its windows."""
-    home = tmp_path_factory.mktemp("served")
-    reviews = write_reviews_csv(home / "reviews.csv", tiny_reviews)
-    for form in FORMS:
-        arguments = ["export", tiny_adapters.folders["plain"], "--to", form]
-        arguments += ["--output", str(home / form), "--reviews", str(reviews)]
-        assert main([*arguments, *(LOOSE if form == "onnx-int8" else ())]) == 0
+    home, plain = tmp_path_factory.mktemp("served"), Path(tiny_adapters.folders["plain"])
+    exports = export_every_form(plain, tiny_reviews, home)
     kept = {name: tiny_adapters.folders[name] for name in ("plain", "stars")}
-    return {**kept, **{form: str(home / form) for form in FORMS}}
+    return {**kept, **{form: str(folder) for form, folder in exports.items()}}
 
 
 @pytest.fixture(scope="module")

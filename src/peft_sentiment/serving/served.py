@@ -1,8 +1,8 @@
 """What the service computes with: adapters on the shared encoder, and exported models."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,42 +22,12 @@ from peft_sentiment.records.calibration import Calibration
 from peft_sentiment.records.explanation import Explanation
 
 
-class Servable(Protocol):
-    """What the service needs of a classifier, whatever computes it.
+class Servable(ABC):
+    """A loaded classifier as the service needs it, whatever computes its logits.
 
     Attributes:
         mixable: its fast form, where its reviews can be computed together with others'.
     """
-
-    mixable: PackedModel | None
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The labels, in the order of the logits."""
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """What validation says of the probabilities, where there was one."""
-
-    def tokenize(self, texts: Sequence[str]) -> TokenizedReviews:
-        """Return what is read of the texts; called by one thread at a time."""
-
-    def score(
-        self, token_ids: Sequence[NDArray[np.int32]], workspace: Workspace
-    ) -> NDArray[np.float32]:
-        """Return (B, C) logits; called by several threads at a time."""
-
-    def conclude(
-        self, texts: Sequence[str], reviews: TokenizedReviews, logits: NDArray[np.float32]
-    ) -> Predictions:
-        """Return what is said in the end, calibrated."""
-
-    def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Say which words spoke for each label; called by one thread at a time."""
-
-
-class _LoadedClassifier:
-    """What is said of texts in the end, whatever has computed their logits."""
 
     mixable: PackedModel | None = None
 
@@ -74,6 +44,16 @@ class _LoadedClassifier:
         """What validation says of the probabilities, where there was one."""
         return self._classifier.calibration_
 
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> TokenizedReviews:
+        """Return what is read of the texts; called by one thread at a time."""
+
+    @abstractmethod
+    def score(
+        self, token_ids: Sequence[NDArray[np.int32]], workspace: Workspace
+    ) -> NDArray[np.float32]:
+        """Return (B, C) logits; called by several threads at a time."""
+
     def conclude(
         self, texts: Sequence[str], reviews: TokenizedReviews, logits: NDArray[np.float32]
     ) -> Predictions:
@@ -88,7 +68,7 @@ class _LoadedClassifier:
         return self._classifier.explain(texts)
 
 
-class ServedModel(_LoadedClassifier):
+class ServedModel(Servable):
     """A loaded adapter whose base weights are the shared ones, or a merged export."""
 
     def __init__(
@@ -141,7 +121,7 @@ class ServedModel(_LoadedClassifier):
         return logits
 
 
-class ServedRuntime(_LoadedClassifier):
+class ServedRuntime(Servable):
     """A model exported to ONNX, which computes each text alone, whatever stands beside it."""
 
     def __init__(self, classifier: SentimentClassifier, runtime: OnnxClassifier) -> None:
@@ -170,7 +150,8 @@ def build_served(classifier: SentimentClassifier, encoder: SharedEncoder) -> Ser
 
     Args:
         classifier: a saved adapter or an exported model.
-        encoder: that adapters share; an exported model stands alone.
+        encoder: that adapters share. An exported model stands alone: it may be of another base, and
+            the first weights that an encoder is given are those that others are compared with.
     """
     if classifier.runtime_ is not None:
         return ServedRuntime(classifier, classifier.runtime_)
