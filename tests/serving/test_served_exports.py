@@ -64,9 +64,11 @@ def test_the_list_tells_the_forms(client: TestClient) -> None:
 
 @pytest.mark.parametrize("form", ONNX_FORMS)
 def test_an_onnx_export_says_that_it_explains_nothing(client: TestClient, form: str) -> None:
+    labelled = _count_labelled(client)
     body = {"texts": "good film", "adapter": form, "explain": True}
     answer = client.post("/v1/predict", json=body)
     assert answer.status_code == 501
+    assert _count_labelled(client) == labelled, "it was labelled first"
     assert "--to merged" in answer.json()["error"]["message"]
 
 
@@ -115,3 +117,9 @@ def test_a_damaged_export_stops_the_start(folders: dict[str, str], tmp_path: Pat
     (tmp_path / "damaged" / ONNX_FILE).unlink()
     with pytest.raises(ExportError, match="can't be read"):
         build_service({"fast": str(tmp_path / "damaged")})
+
+
+def _count_labelled(client: TestClient) -> list[str]:
+    """Return what the metrics tell of the texts that were labelled."""
+    lines = client.get("/metrics").text.splitlines()
+    return [line for line in lines if line.startswith("peft_sentiment_texts_total")]

@@ -68,6 +68,19 @@ def score_without_adapter(classifier: "SentimentClassifier", texts: Sequence[str
         return score_texts(classifier, texts)
 
 
+def require_explainable(classifier: "SentimentClassifier") -> None:
+    """Check that a model has the gradients that explanations are made of.
+
+    Raises:
+        ExportError: it is one exported to ONNX.
+    """
+    if classifier.runtime_ is not None:
+        raise ExportError(
+            "A model exported to ONNX can't explain its labels. Load the adapter it was made "
+            "from, or export that with --to merged."
+        )
+
+
 def explain_texts(
     classifier: "SentimentClassifier", texts: Sequence[str], steps: int | None
 ) -> list[Explanation]:
@@ -87,11 +100,7 @@ def explain_texts(
     # Predicting must not wait for what only explaining needs.
     from peft_sentiment.evaluation.explanation import STEPS, explain_reviews
 
-    if classifier.runtime_ is not None:
-        raise ExportError(
-            "A model exported to ONNX can't explain its labels. Load the adapter it was made "
-            "from, or export that with --to merged."
-        )
+    require_explainable(classifier)
     require_model(classifier)
     predictions, settings = classifier.predict_reviews(texts), classifier.settings
     with memory_advice(settings):

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from peft_sentiment.config import ServiceSettings
-from peft_sentiment.serving.adapters import NAME_PATTERN
+from peft_sentiment.model.exported_files import FORMS
+from peft_sentiment.serving.adapters import ADAPTER, NAME_PATTERN
 
 AdapterName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -96,7 +97,10 @@ class AdapterDescription(Body):
 
     name: str
     folder: str
-    form: str = Field(description="adapter, or that of an export: merged, onnx or onnx-int8.")
+    form: str = Field(
+        description="adapter, or that of an export.",
+        json_schema_extra={"enum": [ADAPTER, *FORMS]},
+    )
     labels: list[str]
     is_default: bool = Field(description="Whether it answers requests that name none.")
     temperature: float = Field(description="That its probabilities are calibrated by.")

@@ -12,6 +12,7 @@ from peft_sentiment.evaluation.prediction import iterate_padded_logits
 from peft_sentiment.evaluation.probabilities import compute_probabilities
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.onnx import OnnxClassifier
+from peft_sentiment.inference.scoring import require_explainable
 from peft_sentiment.model.packed import PackedModel
 from peft_sentiment.model.packing import pack_reviews
 from peft_sentiment.model.readers import can_score_packed
@@ -62,6 +63,14 @@ class Servable(ABC):
             self.label_names, compute_probabilities(logits), reviews.lengths, reviews.is_cut, 0.0
         )
         return self._classifier.conclude(texts, alone)
+
+    def require_explainable(self) -> None:
+        """Check that it can explain what it says.
+
+        Raises:
+            ExportError: it can't, as it is exported to ONNX.
+        """
+        require_explainable(self._classifier)
 
     def explain(self, texts: Sequence[str]) -> list[Explanation]:
         """Say which words spoke for each label; called by one thread at a time."""

@@ -10,7 +10,7 @@ import numpy as np
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.data.batching import TokenizedReviews
 from peft_sentiment.data.windows import divide_reviews
-from peft_sentiment.errors import PeftSentimentError, SettingsError, name_install
+from peft_sentiment.errors import ExportError, PeftSentimentError, SettingsError, name_install
 from peft_sentiment.evaluation.decisions import decide_labels
 from peft_sentiment.model.streams import count_streams
 from peft_sentiment.records import Predictions
@@ -116,6 +116,8 @@ class Service:
         texts = [request.texts] if isinstance(request.texts, str) else request.texts
         self._require_allowed(texts, request.explain)
         loaded = self.registry.get(request.adapter)
+        if request.explain:
+            _require_explainable(loaded.served)
         facts.update(adapter=loaded.name, texts=len(texts), explained=request.explain)
         reviews, predictions = await self._label(loaded.served, texts)
         tokens = int(reviews.lengths.sum())
@@ -157,9 +159,6 @@ class Service:
             if not _is_unicode(text):
                 message = f"Text {place} holds half a character (a lone surrogate), which is none."
                 raise Refusal(422, "malformed_request", message)
-        if is_explained and importlib.util.find_spec("captum") is None:
-            message = f"Explanations need Captum on the server: {name_install('explain')}."
-            raise Refusal(501, "no_explanations", message)
 
     async def _label(
         self, served: Servable, texts: Sequence[str]
@@ -180,6 +179,17 @@ class Service:
             raise Refusal(501, "no_explanations", str(error)) from error
         self.metrics.explanations.labels(loaded.name).inc(len(texts))
         return explained
+
+
+def _require_explainable(served: Servable) -> None:
+    """Refuse what can't be explained before it is labelled."""
+    if importlib.util.find_spec("captum") is None:
+        message = f"Explanations need Captum on the server: {name_install('explain')}."
+        raise Refusal(501, "no_explanations", message)
+    try:
+        served.require_explainable()
+    except ExportError as error:
+        raise Refusal(501, "no_explanations", str(error)) from error
 
 
 def _is_unicode(text: str) -> bool:
