@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_service import TinyAdapters, build_service, listening
@@ -28,8 +29,9 @@ from peft_sentiment.records.reviews import Reviews
 
 @pytest.fixture(scope="module")
 def port(tiny_adapters: TinyAdapters) -> Iterator[int]:
-    """Where a service listens that waits half a second for a body."""
-    service = build_service({"plain": tiny_adapters.folders["plain"]}, port=0, body_seconds=0.5)
+    """Where a service listens that waits half a second for a header or a body."""
+    adapters = {"plain": tiny_adapters.folders["plain"]}
+    service = build_service(adapters, port=0, header_seconds=0.5, body_seconds=0.5)
     with listening(service) as address:
         yield int(address.rpartition(":")[2])
 
@@ -51,6 +53,47 @@ HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\
 def test_a_slow_body_is_given_up(port: int) -> None:
     status, error = exchange(port, HEAD + b"Content-Length: 20\r\n\r\n", b'{"te')
     assert (status, error["code"]) == (408, "body_too_slow")
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_a_slow_header_is_given_up(port: int, before: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        if before:
+            connection.sendall(before)
+            first = http.client.HTTPResponse(connection)
+            first.begin()
+            assert (first.status, bool(first.read())) == (200, True)
+        for line in HEAD.splitlines(keepends=True):
+            connection.sendall(line)
+            time.sleep(0.05)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        error = json.loads(answer.read())["error"]
+        assert (answer.status, error["code"]) == (408, "header_too_slow")
+        assert connection.recv(1) == b"", "the connection is still open"
+
+
+def test_a_request_that_takes_long_is_not_taken_for_a_slow_header(
+    tiny_adapters: TinyAdapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = {"plain": tiny_adapters.folders["plain"]}
+    service = build_service(adapters, port=0, header_seconds=0.1)
+    label = service._label
+
+    async def take_long(*given: Any) -> Any:  # noqa: ANN401 - passed on as they come
+        await asyncio.sleep(0.4)
+        return await label(*given)
+
+    monkeypatch.setattr(service, "_label", take_long)
+    body, kind = json.dumps({"texts": "good"}), {"Content-Type": "application/json"}
+    with listening(service) as address:
+        port = int(address.rpartition(":")[2])
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+            for _ in range(2):
+                connection.request("POST", "/v1/predict", body, kind)
+                answer = connection.getresponse()
+                assert (answer.status, bool(answer.read())) == (200, True)
+                time.sleep(0.2)
 
 
 def test_a_body_that_claims_too_much_is_refused_before_it_is_sent(port: int) -> None:

@@ -64,6 +64,10 @@ class ServiceSettings:
     max_waiting_explanations: int = 4
     """Requests that may wait for explanations; one more is answered with 503."""
 
+    header_seconds: float = 5.0
+    """Seconds in which the header of a request must arrive once it has begun; a slower one is
+    answered with 408."""
+
     body_seconds: float = 5.0
     """Seconds in which the body of a request must arrive; a slower one is answered with 408."""
 
@@ -82,7 +86,7 @@ class ServiceSettings:
             require(getattr(self, name) >= 1, f"service.{name}", getattr(self, name), "at least 1")
         delay = self.batch_delay_ms
         require(0 <= delay <= 1000, "service.batch_delay_ms", delay, "from 0 to 1000")
-        for name in ("body_seconds", "request_seconds", "drain_seconds"):
+        for name in ("header_seconds", "body_seconds", "request_seconds", "drain_seconds"):
             value = getattr(self, name)
             require(0 < value <= 3600, f"service.{name}", value, "above 0, and 3600 at most")
         wrong = [origin for origin in self.cors_origins if "://" not in origin]

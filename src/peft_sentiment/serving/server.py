@@ -1,7 +1,6 @@
 """A service as a process: loaded, listening, and stopped without losing what it accepted."""
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -9,42 +8,20 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.serving.adapters import AdapterRegistry, Overrides
 from peft_sentiment.serving.api import build_app
 from peft_sentiment.serving.keys import KEYS_VARIABLE, load_api_keys
 from peft_sentiment.serving.logs import log, logs_as_json
-from peft_sentiment.serving.refusals import Refusal
+from peft_sentiment.serving.protocol import build_protocol
 from peft_sentiment.serving.service import Service, load_adapters
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 IDLE_SECONDS = 30
 """A connection on which nothing is asked is closed after so long."""
-
-
-class Protocol(H11Protocol):
-    """HTTP/1.1 that tells a request which is none in the one form of all errors."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and hang up."""
-        body = json.dumps(Refusal(400, "malformed_http", msg).as_body("")).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        for event in (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -102,7 +79,7 @@ def build_config(service: Service) -> uvicorn.Config:
         build_app(service),
         host=settings.host,
         port=settings.port,
-        http=Protocol,
+        http=build_protocol(settings.header_seconds),
         ws="none",
         lifespan="on",
         log_config=None,
