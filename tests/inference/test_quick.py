@@ -48,8 +48,12 @@ def train(tiny_distilbert: Path, tiny_bert: Path, tiny_reviews: Reviews, tmp_pat
         {"use_rslora": True, "r": 3},
         {"target_modules": ("all-linear",), "method": "lora"},
         {"window_length": 12},
+        {"method": "bitfit"},
+        {"bias": "all"},
+        {"bias": "lora_only"},
+        {"method": "head"},
     ],
-    ids=["default", "rslora", "every layer", "windows"],
+    ids=["default", "rslora", "every layer", "windows", "biases", "all", "lora_only", "head"],
 )
 def test_the_quick_form_says_what_the_classifier_says(
     train: Train, model_type: str, settings: dict[str, Any], bf16: bool
@@ -66,7 +70,7 @@ def test_the_quick_form_says_what_the_classifier_says(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"use_dora": True}, {"init_lora_weights": "pissa"}, {"bias": "all"}, {"method": "ia3"}],
+    [{"use_dora": True}, {"init_lora_weights": "pissa"}, {"method": "full"}, {"method": "ia3"}],
     ids=str,
 )
 def test_an_adapter_that_is_not_plain_lora_takes_the_whole_classifier(

@@ -1,9 +1,9 @@
 """A saved adapter merged into its base, read without transformers and peft.
 
-To import those takes longer than to label a text. What most people have, plain LoRA on a DistilBERT
-or a BERT, is therefore read from its files and computed by the fast path, with the same result.
-Whatever is not plainly that, or not in order, is left to `SentimentClassifier.load`, which knows
-every case and says what is wrong.
+To import those takes longer than to label a text. What most people have, plain LoRA or trained
+biases on a DistilBERT or a BERT, is therefore read from its files and computed by the fast path,
+with the same result. Whatever is not plainly that, or not in order, is left to
+`SentimentClassifier.load`, which knows every case and says what is wrong.
 
 Shapes: N tokens of all reviews, B reviews, D width, C labels.
 """
@@ -49,6 +49,10 @@ other that is set makes an adapter that is not plain."""
 
 PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
 """Initialisations that leave the base as it was."""
+
+
+HEAD_COPIES = (".modules_to_save.", ".original_module.")
+"""In the names of a head's biases that peft saves once more, where it saves all biases."""
 
 
 class NotPlainError(Exception):
@@ -234,17 +238,24 @@ def _find_base(metadata: AdapterMetadata) -> Path:
 
 
 def _merge(folder: Path, prefix: str, family: Family, weights: Weights) -> Weights:
-    """Add the adapter's updates to the encoder's weights, as peft does; return the head's."""
+    """Put the adapter's updates and biases into the encoder, as peft does; return the head's."""
     scaling = _read_scaling(json.loads((folder / "adapter_config.json").read_text("utf-8")))
     head: Weights = {}
     updates: dict[str, Weights] = {}
     heads = tuple(f"base_model.model.{name}." for name in family.head)
     for name, weight in load_file(folder / "adapter_model.safetensors").items():
         if name.startswith(heads):
-            head[name.removeprefix("base_model.model.")] = weight.float()
+            if not any(copy in name for copy in HEAD_COPIES):
+                head[name.removeprefix("base_model.model.")] = weight.float()
             continue
-        module, dot, side = name.removeprefix(prefix).rpartition(".lora_")
-        _require(name.startswith(prefix) and bool(dot) and side in ("A.weight", "B.weight"))
+        _require(name.startswith(prefix))
+        known = name.removeprefix(prefix).replace(".base_layer.", ".")
+        if known.endswith(".bias"):
+            _require(weights[known].shape == weight.shape)
+            weights[known] = weight.float()
+            continue
+        module, dot, side = known.rpartition(".lora_")
+        _require(bool(dot) and side in ("A.weight", "B.weight"))
         updates.setdefault(module, {})[side[0]] = weight.float()
     linears = {part for part in family.parts if "norm" not in part.lower()}
     for module, update in updates.items():
@@ -255,7 +266,7 @@ def _merge(folder: Path, prefix: str, family: Family, weights: Weights) -> Weigh
 
 def _read_scaling(settings: Mapping[str, Any]) -> float:
     foreign = [name for name, value in settings.items() if value and name not in PLAIN_SETTINGS]
-    _require(not foreign and settings["peft_type"] == "LORA" and settings["bias"] == "none")
+    _require(not foreign and settings["peft_type"] == "LORA")
     _require(settings["init_lora_weights"] in PLAIN_STARTS)
     r = int(settings["r"])
     return float(settings["lora_alpha"]) / (math.sqrt(r) if settings["use_rslora"] else r)
