@@ -1,6 +1,7 @@
 """What is labelled soon after the start gets exactly the probabilities of the whole classifier."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_runs import TinyRun
+from tokenizers import Tokenizer
 
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.loading import load_labeller
@@ -79,6 +81,26 @@ def test_an_adapter_that_is_not_plain_lora_takes_the_whole_classifier(
     folder = train(**settings)
     assert load_merged_model(folder) is None
     assert isinstance(load_labeller(folder, {}), SentimentClassifier)
+
+
+def test_a_base_whose_tokenizer_pads_and_cuts_is_read(
+    tiny_distilbert: Path, tiny_reviews: Reviews, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_distilbert, base)
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.enable_padding(length=24)
+    tokenizer.enable_truncation(24)
+    tokenizer.save(str(base / "tokenizer.json"))
+    settings: dict[str, Any] = {"max_length": 32, "num_train_epochs": 1, "device": "cpu"}
+    classifier = SentimentClassifier(model_name_or_path=str(base), **settings)
+    classifier.fit(tiny_reviews.texts, tiny_reviews.labels).save(tmp_path / "adapter")
+    labeller = load_labeller(tmp_path / "adapter", {})
+    assert isinstance(labeller, QuickClassifier)
+    np.testing.assert_array_equal(
+        labeller.predict_reviews(TEXTS).probabilities,
+        classifier.predict_reviews(TEXTS).probabilities,
+    )
 
 
 def _truncate_weights(folder: Path) -> None:

@@ -281,10 +281,11 @@ def _load_tokenizer(folder: Path, base: Path) -> Tokenizer:
         )
     except Exception as error:  # all that `tokenizers` raises for a bad file
         raise NotPlainError from error
+    for file in (tokenizer, of_base):  # what a file says of either, transformers does not follow
+        file.no_truncation()
+        file.no_padding()
     _require(tokenizer.get_vocab() == of_base.get_vocab())
     _require(tokenizer.encode(PROBE).ids == of_base.encode(PROBE).ids)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 
