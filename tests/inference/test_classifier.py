@@ -21,6 +21,8 @@ from peft_sentiment.errors import DataError, DeviceMemoryError, PeftSentimentErr
 from peft_sentiment.inference import scoring
 from peft_sentiment.inference.arguments import PARAMETERS
 from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.inference.loading import load_labeller
+from peft_sentiment.inference.quick import QuickClassifier
 from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.model.saved_adapters import load_seen
 from peft_sentiment.records.reviews import Reviews
@@ -339,3 +341,8 @@ def test_what_is_saved_on_real_weights_loads_in_plain_peft(name: str, tmp_path: 
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
     assert (trained[:, 1] > trained[:, 0]).tolist() == [label == "positive" for label in labels]
     np.testing.assert_allclose(loaded.predict_proba(texts), theirs.softmax(-1).numpy(), atol=1e-4)
+
+    labeller = load_labeller(tmp_path / "adapter", {"training": {"bf16": False}})
+    assert isinstance(labeller, QuickClassifier)  # what real weights come with is in order
+    soon = labeller.predict_reviews(texts).probabilities
+    np.testing.assert_array_equal(soon, loaded.predict_reviews(texts).probabilities)
