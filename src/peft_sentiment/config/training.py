@@ -45,7 +45,7 @@ class TrainingSettings:
     linear_probing: bool = False
     """Begin with a head that is fitted to what the encoder says of the training reviews, by
     logistic regression, instead of a random one (linear probing, then fine-tuning). For few labels,
-    with a low learning rate."""
+    with a low learning rate of matrices, or biases alone (preset few-labels)."""
 
     pseudo_label_share: float = 0.5
     """Share of the unlabelled reviews that is learned from: those whose label the first classifier
