@@ -228,7 +228,7 @@ def _load(folder: Path) -> MergedModel:
     for name in (f"{layer}.{part}" for layer in family.head for part in ("weight", "bias")):
         if name not in head:  # a pooler that the base brings, and that was not trained
             head[name] = weights[name.removeprefix(f"{kind}.")]
-    _require(len(head) == 4)
+    _require(len(head) == 2 * len(family.head))  # nothing besides
     _require(head[f"{family.head[1]}.weight"].shape[0] == len(metadata.label_names))
     return MergedModel(metadata, family, config, weights, head, _load_tokenizer(folder, base))
 
