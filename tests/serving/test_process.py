@@ -25,6 +25,7 @@ from peft_sentiment.config import ServiceSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.loading import load_classifier
 from peft_sentiment.records.reviews import Reviews
+from peft_sentiment.serving import server
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,17 @@ def test_a_slow_header_is_given_up(port: int, before: bytes) -> None:
         error = json.loads(answer.read())["error"]
         assert (answer.status, error["code"]) == (408, "header_too_slow")
         assert connection.recv(1) == b"", "the connection is still open"
+
+
+def test_a_connection_on_which_nothing_is_asked_is_closed(
+    tiny_adapters: TinyAdapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "IDLE_SECONDS", 1)
+    service = build_service({"plain": tiny_adapters.folders["plain"]}, port=0)
+    with listening(service) as address:
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            assert connection.recv(1) == b""
 
 
 def test_a_request_that_takes_long_is_not_taken_for_a_slow_header(
