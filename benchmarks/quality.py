@@ -167,7 +167,7 @@ def train_self_taught(train: Reviews, draw: int) -> tuple[Predict, int]:
     )
     chosen = [texts[place] for place in places]
     lessons = add_pseudo_labels(train, chosen, [names[label] for label in labels])
-    pupil, more_steps = _train_preset(lessons, draw, {"contrastive_epochs": 0.0}, preset)
+    pupil, more_steps = _train_preset(lessons, draw, {}, preset)
     return lambda texts: pupil.predict(texts).tolist(), steps + more_steps
 
 
