@@ -240,8 +240,8 @@ def _load(folder: Path, case: Case) -> None:
 def list_readings(path: Path) -> list[Callable[[], object]]:
     """Return the ways in which a file of reviews is read."""
     readings: list[Callable[[], object]] = [
-        lambda: list(iterate_text_rows(path, "text")),
-        lambda: list(iterate_text_rows(path, "text", BadRows(are_skipped=True))),
+        lambda: list(iterate_text_rows(path, DataSettings())),
+        lambda: list(iterate_text_rows(path, DataSettings(), BadRows(are_skipped=True))),
     ]
     if path.suffix in TABLES:
         for skip in (False, True):

@@ -122,6 +122,8 @@ VALUES_BY_NAME = {
     "validation_size": "1",
     "test_size": "1",
     "truncation": "head",
+    "encoding": "cp1252",
+    "delimiter": "tab",
     "label_names": "bad,good",
     "method": "ia3",
     "quantization": "8bit",

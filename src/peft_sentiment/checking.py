@@ -10,6 +10,7 @@ from rich.console import Console
 from peft_sentiment.config import Settings
 from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.columns import Rows
+from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_rows
 from peft_sentiment.data.inspection import (
     Finding,
@@ -93,14 +94,14 @@ def load_rows(name: str, settings: Settings) -> UsableRows:
         DataError: it can't be read.
     """
     text, label = settings.data.text_column, settings.data.label_column
-    bad = BadRows(settings.data.skip_bad_rows)
+    bad, dialect = BadRows(settings.data.skip_bad_rows), Dialect.of(settings.data)
     if name.startswith("packaged/"):
         return sort_rows(read_packaged_rows(name, text, label), text, label)
     path = Path(name)
     if path.suffix.lower() != ".txt":
-        rows = sort_rows(read_rows(path, (text, label), bad), text, label)
+        rows = sort_rows(read_rows(path, (text, label), bad, dialect), text, label)
         return add_unreadable(rows, name, bad)
-    lines = list(iterate_rows(path, [text], TEXTS, bad))
+    lines = list(iterate_rows(path, [text], TEXTS, bad, dialect))
     columns = {text: [value for _, (value,) in lines]}
     unit = find_format(path, TEXTS).unit
     rows = sort_rows(Rows(name, unit, [number for number, _ in lines], columns), text, None)

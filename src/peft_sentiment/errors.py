@@ -145,5 +145,10 @@ def name_install(extra: str) -> str:
 
 def suggest(name: str, known: list[str]) -> str:
     """Return a sentence that names what was probably meant, or else all there is."""
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {nearest[0]}?" if nearest else f"There is: {', '.join(known)}."
+    nearest = find_nearest(name, known)
+    return f"There is: {', '.join(known)}." if nearest is None else f"Did you mean {nearest}?"
+
+
+def find_nearest(name: str, known: list[str]) -> str | None:
+    """Return the known name that was probably meant, or None where none is alike."""
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)

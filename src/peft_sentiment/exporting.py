@@ -11,6 +11,7 @@ from rich.console import Console
 
 from peft_sentiment.config import PACKAGED_IMDB, DataSettings, Settings
 from peft_sentiment.data.checks import find_seen_texts
+from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import iterate_rows
 from peft_sentiment.data.sources import iterate_text_rows, load_labelled_file, load_reviews
 from peft_sentiment.errors import AdapterError, DataError
@@ -115,19 +116,19 @@ def _load_file(
     path: Path, label_names: tuple[str, ...], settings: DataSettings, size: int
 ) -> CheckReviews:
     """Read a file with its labels, if it has a column of them."""
-    if _has_labels(path, settings.label_column):
+    if _has_labels(path, settings):
         reviews = load_labelled_file(path, settings, label_names)
         return CheckReviews.build(str(path), reviews, label_names, size)
-    rows = iterate_text_rows(path, settings.text_column)
+    rows = iterate_text_rows(path, settings)
     texts = [text for _, text in itertools.islice(rows, size + RANGE_REVIEWS)]
     if not texts:
         raise DataError(f"{path}: there is no review to check on. Name another file.")
     return CheckReviews(str(path), texts[:size], None, texts[size:])
 
 
-def _has_labels(path: Path, label_column: str) -> bool:
+def _has_labels(path: Path, settings: DataSettings) -> bool:
     try:
-        next(iterate_rows(path, [label_column]))
+        next(iterate_rows(path, [settings.label_column], dialect=Dialect.of(settings)))
     except DataError:
         return False  # What else may be wrong with the file is told when its texts are read.
     return True

@@ -95,7 +95,7 @@ def iterate_unlabelled(settings: DataSettings, splits: Splits) -> Iterator[str]:
     limit = settings.unlabelled_size
     known = {*splits.train.texts, *splits.validation.texts, *splits.test.texts}
     found = 0
-    for _, text in iterate_text_rows(Path(str(settings.unlabelled)), settings.text_column):
+    for _, text in iterate_text_rows(Path(str(settings.unlabelled)), settings):
         if found == limit:
             return
         if text not in known:

@@ -96,7 +96,7 @@ def test_lines_of_json_and_of_text_are_left_out_alike(tmp_path: Path) -> None:
     lines = tmp_path / "a.txt"
     lines.write_bytes(b"fine\n\n\xe9t\xe9\ndull\n")
     bad = BadRows(are_skipped=True)
-    assert [text for _, text in iterate_text_rows(lines, "text", bad)] == ["fine", "dull"]
+    assert [text for _, text in iterate_text_rows(lines, DataSettings(), bad)] == ["fine", "dull"]
     assert places(bad.found, lines) == ["line 2", "line 3"]
 
 
@@ -148,7 +148,7 @@ def test_texts_that_are_all_empty_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n ,a\n<br>,b\n", encoding="utf-8")
     with pytest.raises(DataError, match="none of its 2 rows can be used"):
-        list(iterate_text_rows(path, "text", BadRows(are_skipped=True)))
+        list(iterate_text_rows(path, DataSettings(), BadRows(are_skipped=True)))
     with pytest.raises(DataError, match="none of its 2 rows can be used"):
         load_reviews(DataSettings(train_file=str(path), skip_bad_rows=True))
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from peft_sentiment.config import DataSettings
 from peft_sentiment.data.files import iterate_rows
 from peft_sentiment.data.sources import iterate_text_rows
 from peft_sentiment.errors import DataError
@@ -23,7 +24,7 @@ MEGABYTE = 1 << 20
 
 
 def list_texts(path: Path, text_column: str) -> list[str]:
-    return [text for _, text in iterate_text_rows(path, text_column)]
+    return [text for _, text in iterate_text_rows(path, DataSettings(text_column=text_column))]
 
 
 def write_texts(path: Path, texts: list[str]) -> Path:
@@ -48,7 +49,7 @@ def test_each_text_comes_with_its_place(ending: str, tmp_path: Path) -> None:
     unit, first = {".parquet": ("row", 1), ".jsonl": ("line", 1), ".txt": ("line", 1)}.get(
         ending, ("line", 2)
     )
-    assert list(iterate_text_rows(path, "text")) == [
+    assert list(iterate_text_rows(path, DataSettings())) == [
         (f"{path}, {unit} {first}", "fine"),
         (f"{path}, {unit} {first + 1}", "dull"),
     ]
@@ -62,7 +63,9 @@ def test_memory_does_not_grow_with_the_file(ending: str, tmp_path: Path) -> None
     del texts
     tracemalloc.start()
     try:
-        held_by_arrow = [pa.total_allocated_bytes() for _ in iterate_text_rows(path, "text")]
+        held_by_arrow = [
+            pa.total_allocated_bytes() for _ in iterate_text_rows(path, DataSettings())
+        ]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -74,7 +77,7 @@ def test_memory_does_not_grow_with_the_file(ending: str, tmp_path: Path) -> None
 def test_a_fault_late_in_a_file_leaves_the_rows_before_it(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text\nfine\ndull\na,b\n", encoding="utf-8")
-    rows = iterate_text_rows(path, "text")
+    rows = iterate_text_rows(path, DataSettings())
     assert [text for _, text in itertools.islice(rows, 2)] == ["fine", "dull"]
     with pytest.raises(DataError, match="line 4: the row has 2 fields"):
         next(rows)
@@ -85,14 +88,14 @@ def test_a_file_that_can_not_be_read_is_told_before_the_first_row(
     name: str, words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=words):
-        iterate_text_rows(tmp_path / name, "text")
+        iterate_text_rows(tmp_path / name, DataSettings())
 
 
 def test_readers_that_take_turns_do_not_disturb_each_other(tmp_path: Path) -> None:
     long = "word " * 100_000
     path = write_texts(tmp_path / "a.csv", ["fine", long, long])
     limit = csv.field_size_limit()
-    one, other = iterate_text_rows(path, "text"), iterate_text_rows(path, "text")
+    one, other = iterate_text_rows(path, DataSettings()), iterate_text_rows(path, DataSettings())
     pairs = list(itertools.zip_longest(_texts(one), itertools.islice(_texts(other), 2)))
     assert pairs == [("fine", "fine"), (long.strip(), long.strip()), (long.strip(), None)]
     assert csv.field_size_limit() == limit

@@ -29,7 +29,7 @@ Write = Callable[[str, str | bytes], Path]
 
 
 def list_texts(path: Path, text_column: str) -> list[str]:
-    return [text for _, text in iterate_text_rows(path, text_column)]
+    return [text for _, text in iterate_text_rows(path, DataSettings(text_column=text_column))]
 
 
 @pytest.fixture

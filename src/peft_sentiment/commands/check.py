@@ -12,8 +12,9 @@ from peft_sentiment.commands.flags import (
 )
 from peft_sentiment.config import load_settings
 
-SETTINGS = ("text_column", "label_column", "skip_bad_rows", "near_duplicate_similarity",
-            "max_length", "model_name_or_path", "model_revision", "seed")  # fmt: skip
+SETTINGS = ("text_column", "label_column", "encoding", "delimiter", "skip_bad_rows",
+            "near_duplicate_similarity", "max_length", "model_name_or_path", "model_revision",
+            "seed")  # fmt: skip
 
 
 def add_check(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself

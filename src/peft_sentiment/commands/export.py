@@ -46,8 +46,8 @@ def add_export(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
     _add_limits(parser)
     add_setting_flags(
         parser,
-        list_settings("text_column", "label_column", "model_name_or_path", "model_revision",
-                      "device", "use_companion"),
+        list_settings("text_column", "label_column", "encoding", "delimiter", "model_name_or_path",
+                      "model_revision", "device", "use_companion"),
     )  # fmt: skip
 
 

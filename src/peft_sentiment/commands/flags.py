@@ -21,9 +21,10 @@ REVIEW_FILES = "CSV, TSV, JSONL or Parquet file, or .txt with one a line"
 SCORING_SETTINGS = ("device", "model_name_or_path", "model_revision", "per_device_eval_batch_size",
                     "bf16", "fp16", "deterministic", "calibrate", "use_companion", "min_precision",
                     "undecided_share")  # fmt: skip
+TEXT_FILE_SETTINGS = ("text_column", "encoding", "delimiter", "skip_bad_rows")
 TEST_DATA_SETTINGS = ("dataset_name", "dataset_config_name", "dataset_revision", "test_file",
-                      "text_column", "label_column", "label_names", "skip_bad_rows", "test_size",
-                      "confidence_level")  # fmt: skip
+                      "text_column", "label_column", "label_names", "encoding", "delimiter",
+                      "skip_bad_rows", "test_size", "confidence_level")  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):

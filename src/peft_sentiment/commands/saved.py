@@ -11,6 +11,7 @@ from peft_sentiment.commands.flags import (
     REVIEW_FILES,
     SCORING_SETTINGS,
     TEST_DATA_SETTINGS,
+    TEXT_FILE_SETTINGS,
     Parser,
     add_adapter_argument,
     add_command,
@@ -55,7 +56,7 @@ def add_predict(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
     parser.add_argument(
         "--explain", action="store_true", help="show which words spoke for each label, and against"
     )
-    add_setting_flags(parser, list_settings("text_column", "skip_bad_rows", *SCORING_SETTINGS))
+    add_setting_flags(parser, list_settings(*TEXT_FILE_SETTINGS, *SCORING_SETTINGS))
 
 
 def add_engine_arguments(parser: Parser) -> None:
@@ -105,8 +106,8 @@ def add_verify(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
         "--file",
         help=f"reviews to compare on: {REVIEW_FILES} (default: some of the packaged ones)",
     )
-    names = ("text_column", "skip_bad_rows", "model_name_or_path", "model_revision")
-    add_setting_flags(parser, list_settings(*names))
+    names = ("model_name_or_path", "model_revision")
+    add_setting_flags(parser, list_settings(*TEXT_FILE_SETTINGS, *names))
 
 
 def run_evaluation(parsed: argparse.Namespace) -> None:
@@ -135,7 +136,7 @@ def run_prediction(parsed: argparse.Namespace) -> None:
 
     data = load_settings(overrides=parsed.overrides).data
     bad = BadRows(data.skip_bad_rows)
-    texts = iterate_texts(parsed.texts, parsed.file, data.text_column, sys.stdin, bad)
+    texts = iterate_texts(parsed.texts, parsed.file, data, sys.stdin, bad)
     output = Path(parsed.output) if parsed.output else None
     if parsed.explain and output is not None:
         raise SettingsError("--explain writes to the console only; leave out --output.")
@@ -159,13 +160,18 @@ def run_ray_prediction(parsed: argparse.Namespace) -> None:
         )
     if parsed.workers is not None and parsed.workers < 1:
         raise SettingsError(f"--workers is {parsed.workers}, but must be at least 1.")
-    text_column = load_settings(overrides=parsed.overrides).data.text_column
+    data = load_settings(overrides=parsed.overrides).data
+    if "encoding" in parsed.overrides.get("data", {}) or data.delimiter is not None:
+        raise SettingsError(
+            "--engine ray reads UTF-8, and CSV and TSV files by their ending. Leave --encoding and "
+            "--delimiter out, and convert the files."
+        )
     from peft_sentiment.scale.jobs import run_job
     from peft_sentiment.scale.records import Columns
     from peft_sentiment.scale.scoring import Job, Pool
 
     overrides = {name: table for name, table in parsed.overrides.items() if name != "data"}
-    columns = Columns(text_column, parsed.key_column)
+    columns = Columns(data.text_column, parsed.key_column)
     job = Job(
         adapter=str(Path(parsed.adapter).resolve()),
         overrides=overrides,
@@ -192,7 +198,7 @@ def run_verification(parsed: argparse.Namespace) -> None:
     data, console = load_settings(overrides=parsed.overrides).data, build_console()
     texts, bad = None, BadRows(data.skip_bad_rows)
     if parsed.file is not None:
-        texts = list(iterate_texts([], parsed.file, data.text_column, sys.stdin, bad))
+        texts = list(iterate_texts([], parsed.file, data, sys.stdin, bad))
     from peft_sentiment.skipping import report_skipped
     from peft_sentiment.verification import verify_adapter
 

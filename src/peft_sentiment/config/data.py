@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from peft_sentiment.config.requirements import SHORTEST_PART, require, require_part, require_size
+from peft_sentiment.config.requirements import (
+    SHORTEST_PART,
+    read_delimiter,
+    require,
+    require_encoding,
+    require_part,
+    require_size,
+)
 from peft_sentiment.errors import SettingsError
 
 PACKAGED_IMDB = "packaged/imdb"
@@ -77,10 +84,18 @@ class DataSettings:
     """Names for the labels 0, 1, 2, ... of a file whose labels are numbers, in that order; or the
     labels that a file may have, in the order in which to report them."""
 
+    encoding: str = "utf-8"
+    """Encoding of the files but Parquet's, such as cp1252 (Excel's CSV on Windows), latin-1 or
+    utf-16 (Excel's "Unicode text")."""
+
+    delimiter: str | None = None
+    """What stands between the fields of CSV and TSV files: a character, or tab. By default a comma
+    in files that end in .csv, and a tab in .tsv. Excel writes ; where a comma stands in numbers."""
+
     skip_bad_rows: bool = False
-    """Leave out the rows of a file that can't be used (broken, not UTF-8, without a text or with a
-    label that is none), count them, and list them in skipped_rows.jsonl. Otherwise the first of
-    them is told and nothing done."""
+    """Leave out the rows of a file that can't be used (broken, not in its encoding, without a text
+    or with a label that is none), count them, and list them in skipped_rows.jsonl. Otherwise the
+    first of them is told and nothing done."""
 
     group_column: str | None = None
     """Column of a file that holds what no split may divide, such as the film or the author of a
@@ -130,6 +145,9 @@ class DataSettings:
         if isinstance(self.train_file, str):
             object.__setattr__(self, "train_file", (self.train_file,))
         self._require_weights()
+        require_encoding("data.encoding", self.encoding)
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", read_delimiter("data.delimiter", self.delimiter))
         require_size("data.train_size", self.train_size, 1)
         require_size("data.validation_size", self.validation_size, 0)
         require_size("data.test_size", self.test_size, 1)

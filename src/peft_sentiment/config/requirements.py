@@ -29,3 +29,24 @@ def require_known(name: str, known: list[str], what: str) -> None:
     """Raise a SettingsError that says what was probably meant, unless the name is known."""
     if name not in known:
         raise SettingsError(f"{what} does not exist. {suggest(name, known)}")
+
+
+def require_encoding(name: str, value: str) -> None:
+    """Raise a SettingsError unless the value names an encoding of texts that Python has."""
+    try:
+        "a".encode(value)
+    except (LookupError, ValueError):
+        need = "the name of an encoding that Python knows, such as utf-8, cp1252 or utf-16"
+        raise SettingsError(f"{name} is {value!r}, but must be {need}.") from None
+
+
+def read_delimiter(name: str, value: str) -> str:
+    """Return the character that a setting names: itself, or tab by its name.
+
+    Raises:
+        SettingsError: it names none, or one that has another meaning in CSV.
+    """
+    character = {"tab": "\t", "\\t": "\t"}.get(value, value)
+    is_fit = len(character) == 1 and character not in '"\r\n\0'
+    require(is_fit, name, value, "one character, such as ;, or tab; and no quote and no line's end")
+    return character

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peft_sentiment.errors import BadRowError, suggest
+from peft_sentiment.errors import BadRowError, find_nearest
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,14 @@ class Rows:
         return f"{self.source}, {self.unit} {self.numbers[index]}"
 
 
-def require_column(name: str, columns: Sequence[str], place: str) -> None:
+def require_column(name: str, columns: Sequence[str], place: str, advice: str = "") -> None:
     """Check that a column is there, once.
+
+    Args:
+        name: of the column.
+        columns: all that there are.
+        place: of their names, for the message.
+        advice: what to do where it is missing, instead of what is usual.
 
     Raises:
         BadRowError: it is missing or there several times; the message names the columns found.
@@ -38,12 +44,13 @@ def require_column(name: str, columns: Sequence[str], place: str) -> None:
         return
     problem = f"there are {columns.count(name)} columns" if name in columns else "no column"
     known = [shorten(column) for column in columns]
-    advice = "Rename one of them." if name in columns else suggest(name, known) if known else ""
-    raise BadRowError(
-        place,
-        f"{problem} {name!r} (found: {', '.join(known) or 'none'}). {advice} "
-        "Columns are named with --text-column and --label-column.",
-    )
+    if name in columns:
+        advice = "Rename one of them."
+    elif not advice:
+        nearest = find_nearest(name, known)
+        meant = "" if nearest is None else f"Did you mean {nearest}? "
+        advice = f"{meant}Columns are named with --text-column and --label-column."
+    raise BadRowError(place, f"{problem} {name!r} (found: {', '.join(known) or 'none'}). {advice}")
 
 
 def shorten(value: object, limit: int = 60) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from peft_sentiment.data.bad_rows import BadRows
-from peft_sentiment.data.utf8 import find_broken_byte
+from peft_sentiment.data.utf8 import UTF_8, find_broken_byte
 from peft_sentiment.errors import BadRowError, DataError
 
 # The largest limit that fits a C long on every platform.
@@ -20,7 +20,7 @@ MOST_LINES_READ_AGAIN = 10_000_000
 
 
 def iterate_records(
-    path: Path, text: TextIO, delimiter: str, bad: BadRows
+    path: Path, text: TextIO, delimiter: str, bad: BadRows, encoding: str = UTF_8
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield the fields of each record, with the line on which it starts.
 
@@ -32,6 +32,7 @@ def iterate_records(
         text: opened with its line ends left as they are.
         delimiter: between fields.
         bad: meets the broken records; the first, which is the header, is never left out.
+        encoding: of the file, for messages.
 
     Raises:
         DataError: a record is broken, and is not to be left out.
@@ -53,7 +54,7 @@ def iterate_records(
             continue
         if fields is None:
             return
-        if is_header and (fault := find_broken_byte("".join(fields), allow_nul=False)):
+        if is_header and (fault := find_broken_byte("".join(fields), encoding, allow_nul=False)):
             raise DataError(f"{path}, line {line}: {fault}")
         if fields:
             is_header = False

@@ -16,6 +16,7 @@ from typing import Any
 from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.columns import Rows, require_column, shorten
 from peft_sentiment.data.csv_records import iterate_records
+from peft_sentiment.data.dialect import USUAL, Dialect, advise_delimiter
 from peft_sentiment.data.utf8 import build_read_error, find_broken_byte, open_utf8
 from peft_sentiment.errors import BadRowError, DataError
 
@@ -38,23 +39,26 @@ class FileFormat:
     """
 
     unit: str
-    read: Callable[[Path, Sequence[str], BadRows], Iterator[Row]]
+    read: Callable[[Path, Sequence[str], BadRows, Dialect], Iterator[Row]]
 
 
-def read_rows(path: Path, columns: Sequence[str], bad: BadRows | None = None) -> Rows:
+def read_rows(
+    path: Path, columns: Sequence[str], bad: BadRows | None = None, dialect: Dialect = USUAL
+) -> Rows:
     """Read columns of a CSV, TSV, JSON Lines or Parquet file, chosen by its ending.
 
     Args:
         path: the file.
         columns: names of the columns to read; the first is the text column.
         bad: meets the rows that can't be read; by default the first ends the reading.
+        dialect: how the file's text is written.
 
     Raises:
         DataError: the file is missing, empty, not what its ending says, or lacks a column.
     """
     numbers: list[int] = []
     values: list[list[Any]] = [[] for _ in columns]
-    for number, row in iterate_rows(path, columns, bad=bad):
+    for number, row in iterate_rows(path, columns, bad=bad, dialect=dialect):
         numbers.append(number)
         for column, value in zip(values, row, strict=True):
             column.append(value)
@@ -67,6 +71,7 @@ def iterate_rows(
     columns: Sequence[str],
     formats: Mapping[str, FileFormat] | None = None,
     bad: BadRows | None = None,
+    dialect: Dialect = USUAL,
 ) -> Iterator[Row]:
     """Yield the rows of a file as `read_rows` reads them, one by one.
 
@@ -77,6 +82,7 @@ def iterate_rows(
         columns: names of the columns to read; the first is the text column.
         formats: file ending -> format, of the files that can be read; `TABLES` by default.
         bad: as for `read_rows`.
+        dialect: as for `read_rows`.
 
     Raises:
         DataError: as for `read_rows`.
@@ -86,7 +92,7 @@ def iterate_rows(
     if not path.exists():
         raise DataError(f"{path}: no such file. Check the path; it is relative to {Path.cwd()}.")
     bad = BadRows() if bad is None else bad
-    return _require_rows(path, file_format.read(path, columns, bad), bad)
+    return _require_rows(path, file_format.read(path, columns, bad, dialect), bad)
 
 
 def find_format(path: Path, formats: Mapping[str, FileFormat] | None = None) -> FileFormat:
@@ -122,10 +128,12 @@ def _require_rows(path: Path, rows: Iterator[Row], bad: BadRows) -> Iterator[Row
         raise DataError(f"{path}: there are no reviews in this file. Add some, or name another.")
 
 
-def _read_lines(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
-    with open_utf8(path, keep_broken=bad.are_skipped) as lines:
+def _read_lines(
+    path: Path, columns: Sequence[str], bad: BadRows, dialect: Dialect
+) -> Iterator[Row]:
+    with open_utf8(path, dialect.encoding, keep_broken=bad.are_skipped) as lines:
         for number, line in enumerate(lines, start=1):
-            fault = find_broken_byte(line)
+            fault = find_broken_byte(line, dialect.encoding)
             if not line.strip():
                 fault = "the line is blank, but each must hold one review. Remove it."
             if fault is None:
@@ -135,16 +143,19 @@ def _read_lines(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Ro
 
 
 def _read_delimited(
-    path: Path, columns: Sequence[str], bad: BadRows, *, delimiter: str
+    path: Path, columns: Sequence[str], bad: BadRows, dialect: Dialect, *, usual: str
 ) -> Iterator[Row]:
-    with open_utf8(path, newline="", allow_nul=False, keep_broken=bad.are_skipped) as text:
-        records = iterate_records(path, text, delimiter, bad)
+    delimiter, encoding = dialect.delimiter or usual, dialect.encoding
+    opened = open_utf8(path, encoding, newline="", allow_nul=False, keep_broken=bad.are_skipped)
+    with opened as text:
+        records = iterate_records(path, text, delimiter, bad, encoding)
         line, header = next(records, (1, []))
         for name in columns:
-            require_column(name, header, f"{path}, line {line}")
+            advice = advise_delimiter(header, delimiter)
+            require_column(name, header, f"{path}, line {line}", advice)
         places = [header.index(name) for name in columns]
         for line, fields in records:
-            fault = find_broken_byte("".join(fields), allow_nul=False)
+            fault = find_broken_byte("".join(fields), encoding, allow_nul=False)
             if len(fields) != len(header):
                 fault = fault or _describe_misfit(len(fields), len(header), delimiter)
             if fault is None:
@@ -154,21 +165,26 @@ def _read_delimited(
 
 
 def _describe_misfit(found: int, needed: int, delimiter: str) -> str:
-    name = {",": "comma", "\t": "tab"}[delimiter]
+    name = {",": "comma", "\t": "tab"}.get(delimiter, repr(delimiter))
     return (
         f"the row has {found} fields, but the header {needed}. "
         f'Put a text with a {name} in it between quotes: "...".'
     )
 
 
-def _read_json_lines(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+def _read_json_lines(
+    path: Path, columns: Sequence[str], bad: BadRows, dialect: Dialect
+) -> Iterator[Row]:
     # Only line feeds and carriage returns end a line here, not all that Python's splitlines takes.
-    with open_utf8(path, keep_broken=bad.are_skipped) as lines:
+    with open_utf8(path, dialect.encoding, keep_broken=bad.are_skipped) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
+            place = f"{path}, line {number}"
             try:
-                yield number, _parse_json_line(line, f"{path}, line {number}", columns)
+                if fault := find_broken_byte(line, dialect.encoding):
+                    raise BadRowError(place, fault)
+                yield number, _parse_json_line(line, place, columns)
             except BadRowError as error:
                 bad.meet(error)
 
@@ -181,8 +197,6 @@ def _reason(error: Exception) -> str:
 
 
 def _parse_json_line(line: str, place: str, columns: Sequence[str]) -> list[Any]:
-    if fault := find_broken_byte(line):
-        raise BadRowError(place, fault)
     try:
         record = json.loads(line)
     # A number of thousands of digits and a thousand nested lists are valid JSON, yet no record.
@@ -211,7 +225,9 @@ def _parse_json_line(line: str, place: str, columns: Sequence[str]) -> list[Any]
     return [record[name] for name in columns]
 
 
-def _read_parquet(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+def _read_parquet(
+    path: Path, columns: Sequence[str], bad: BadRows, _dialect: Dialect
+) -> Iterator[Row]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -270,8 +286,8 @@ def _convert_value(value: Any, place: str, name: str) -> Any:  # noqa: ANN401 - 
 
 
 TABLES: dict[str, FileFormat] = {
-    ".csv": FileFormat("line", functools.partial(_read_delimited, delimiter=",")),
-    ".tsv": FileFormat("line", functools.partial(_read_delimited, delimiter="\t")),
+    ".csv": FileFormat("line", functools.partial(_read_delimited, usual=",")),
+    ".tsv": FileFormat("line", functools.partial(_read_delimited, usual="\t")),
     ".jsonl": FileFormat("line", _read_json_lines),
     ".ndjson": FileFormat("line", _read_json_lines),
     ".json": FileFormat("line", _read_json_lines),

@@ -131,6 +131,7 @@ def open_pool(
         "files": [file.name for file in files],
         "columns": [settings.text_column, settings.label_column],
         "label_names": settings.label_names,
+        "written": [settings.encoding, settings.delimiter],
     }
     bad = BadRows(settings.skip_bad_rows)
     folder = open_cached(

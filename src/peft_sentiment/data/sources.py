@@ -21,6 +21,7 @@ from peft_sentiment.data.checks import (
     refuse_shared_texts,
 )
 from peft_sentiment.data.columns import Rows, shorten
+from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_rows
 from peft_sentiment.data.hub import load_hub_rows
 from peft_sentiment.data.labels import name_label, normalize_label, order_labels
@@ -71,7 +72,7 @@ def refuse_lone_files(settings: DataSettings) -> None:
 
 
 def iterate_text_rows(
-    path: Path, text_column: str, bad: BadRows | None = None
+    path: Path, settings: DataSettings, bad: BadRows | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yield the texts of a file that needs no labels; of a .txt file, each line is one.
 
@@ -80,7 +81,7 @@ def iterate_text_rows(
 
     Args:
         path: a CSV, TSV, JSON Lines, Parquet or text file.
-        text_column: column that holds the texts.
+        settings: name the column of the texts, and say how the file is written.
         bad: meets the rows that can't be used; by default the first ends the reading.
 
     Returns:
@@ -91,7 +92,7 @@ def iterate_text_rows(
     """
     unit = find_format(path, TEXTS).unit
     bad = BadRows() if bad is None else bad
-    rows = iterate_rows(path, [text_column], TEXTS, bad)
+    rows = iterate_rows(path, [settings.text_column], TEXTS, bad, Dialect.of(settings))
     placed = ((f"{path}, {unit} {number}", value) for number, (value,) in rows)
     return _iterate_usable(str(path), placed, bad)
 
@@ -118,7 +119,7 @@ def load_labelled_file(
 
     Args:
         path: a CSV, TSV, JSON Lines or Parquet file.
-        settings: name the columns.
+        settings: name the columns, and say how the file is written.
         label_names: the model's labels; whole numbers in the file stand for their places.
         bad: meets the rows that can't be used; by default the settings decide.
 
@@ -127,7 +128,8 @@ def load_labelled_file(
     """
     known = dataclasses.replace(settings, label_names=tuple(label_names))
     bad = BadRows(settings.skip_bad_rows) if bad is None else bad
-    rows = read_rows(path, (settings.text_column, settings.label_column), bad)
+    columns = (settings.text_column, settings.label_column)
+    rows = read_rows(path, columns, bad, Dialect.of(settings))
     part = drop_duplicates(_check_rows(rows, known, bad))
     return part.reviews()
 
@@ -166,7 +168,8 @@ def _read_part(file: str, settings: DataSettings, bad: BadRows) -> Part:
     if settings.group_column is not None:
         columns.append(settings.group_column)
     found_before = len(bad.found)
-    part = _check_rows(read_rows(Path(file), list(dict.fromkeys(columns)), bad), settings, bad)
+    rows = read_rows(Path(file), list(dict.fromkeys(columns)), bad, Dialect.of(settings))
+    part = _check_rows(rows, settings, bad)
     bad.require_rest(file, len(part), found_before)
     return part
 

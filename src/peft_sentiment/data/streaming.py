@@ -21,6 +21,7 @@ from peft_sentiment.data.arrow_files import Labels, Texts
 from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.columns import shorten
 from peft_sentiment.data.dealing import choose_sizes, deal_sizes
+from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import find_format, iterate_rows
 from peft_sentiment.data.hub_streams import stream_hub_splits
 from peft_sentiment.data.labels import order_labels
@@ -132,12 +133,14 @@ def list_files(entry: str) -> list[Path]:
 def _describe_file(path: Path, settings: DataSettings) -> SourceFile:
     # The file is looked at now: one that is missing is told before any is read.
     columns = [settings.text_column, settings.label_column]
+    dialect = Dialect.of(settings)
     iterate_rows(path, columns)
     return SourceFile(
         name=str(path),
         unit=find_format(path).unit,
         read=lambda bad: (
-            (number, text, label) for number, (text, label) in iterate_rows(path, columns, bad=bad)
+            (number, text, label)
+            for number, (text, label) in iterate_rows(path, columns, bad=bad, dialect=dialect)
         ),
         bytes=_count_text_bytes(path, settings.text_column),
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from peft_sentiment.config import DataSettings
 from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.checks import clean_text
 from peft_sentiment.data.sources import iterate_text_rows
@@ -13,7 +14,7 @@ from peft_sentiment.errors import DataError, SettingsError
 def iterate_texts(
     arguments: Sequence[str],
     file: str | None,
-    text_column: str,
+    settings: DataSettings,
     stdin: TextIO,
     bad: BadRows | None = None,
 ) -> Iterator[str]:
@@ -21,7 +22,8 @@ def iterate_texts(
 
     They are cleaned as those of the training are, and read one by one, in memory that does not
     grow with their number: a missing file is told at once, a broken row when it is reached.
-    `bad` meets the rows of a file that can't be used; by default the first ends the reading.
+    The settings name a file's column of texts, and say how it is written. `bad` meets the rows of a
+    file that can't be used; by default the first ends the reading.
 
     Raises:
         DataError: there is no text, or the file is missing or malformed.
@@ -30,7 +32,7 @@ def iterate_texts(
     if arguments and file is not None:
         raise SettingsError("Give texts as arguments or with --file, not both.")
     if file is not None:
-        return (text for _, text in iterate_text_rows(Path(file), text_column, bad))
+        return (text for _, text in iterate_text_rows(Path(file), settings, bad))
     if not arguments and stdin.isatty():
         raise SettingsError(
             "There is no text to label. Give texts as arguments, a file with --file, "

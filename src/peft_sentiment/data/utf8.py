@@ -1,4 +1,4 @@
-"""Files in UTF-8, read in memory that does not grow with them."""
+"""Files in UTF-8 or an encoding that is named, read in memory that does not grow with them."""
 
 import codecs
 import contextlib
@@ -16,20 +16,28 @@ if typing.TYPE_CHECKING:
 _BROKEN_BYTE = re.compile("[\udc80-\udcff]")
 """How Python stands in for a byte that is not UTF-8."""
 
+UTF_8 = "utf-8"
+
 _BLOCK_BYTES = 1 << 20
 """Bytes that are read and checked at a time."""
 
 
 @contextlib.contextmanager
 def open_utf8(
-    path: Path, *, newline: str | None = None, allow_nul: bool = True, keep_broken: bool = False
+    path: Path,
+    encoding: str = UTF_8,
+    *,
+    newline: str | None = None,
+    allow_nul: bool = True,
+    keep_broken: bool = False,
 ) -> Iterator[io.TextIOWrapper]:
-    """Open a file that must be UTF-8, without the mark that Excel puts first.
+    """Open a file that must be UTF-8, or be read as it, without the mark that Excel puts first.
 
     What is no text is told when its block is reached, up to a megabyte before its line.
 
     Args:
         path: the file.
+        encoding: of the file; what is read is UTF-8.
         newline: as for `open`: None makes every line end a line feed, "" leaves them.
         allow_nul: whether a NUL byte is text.
         keep_broken: whether what is no text is handed on, to be found with `find_broken_byte`.
@@ -39,8 +47,9 @@ def open_utf8(
     """
     try:
         with path.open("rb", buffering=0) as file:
-            raw = _CheckedFile(path, file, allow_nul, not keep_broken)
             errors = "surrogateescape" if keep_broken else "strict"
+            recoded = file if _is_utf8(encoding) else _RecodedFile(path, file, encoding, errors)
+            raw = _CheckedFile(path, recoded, allow_nul, not keep_broken)
             checked = io.BufferedReader(raw, _BLOCK_BYTES)
             with io.TextIOWrapper(checked, "utf-8-sig", errors, newline) as text:
                 yield text
@@ -48,14 +57,31 @@ def open_utf8(
         raise build_read_error(path, error) from error
 
 
-def find_broken_byte(text: str, *, allow_nul: bool = True) -> str | None:
+def find_broken_byte(text: str, encoding: str = UTF_8, *, allow_nul: bool = True) -> str | None:
     """Return what is no text in a part of a file that was opened with `keep_broken`, in words."""
     if not allow_nul and "\0" in text:
         return "there is a NUL byte, which no text has. Save the file as UTF-8."
     if text.isascii() or not (found := _BROKEN_BYTE.search(text)):
         return None
     byte = ord(found[0]) - 0xDC00
-    return f"there is a byte 0x{byte:02x}, which is not UTF-8. Save the file as UTF-8."
+    return f"there is {_describe_broken(byte, encoding)}"
+
+
+def _is_utf8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name in (UTF_8, "utf-8-sig")
+
+
+def _describe_broken(byte: int, encoding: str, of_file: int | None = None) -> str:
+    """Return what is wrong with a byte, and what to do; `of_file` is its place, from 1."""
+    place = "a byte 0x" if of_file is None else f"byte {of_file:,} of the file is 0x"
+    if _is_utf8(encoding):
+        likely = "utf-16" if of_file == 1 and byte in (0xFF, 0xFE) else "cp1252"
+        wrong = "not UTF-8"
+        advice = f"Save the file as UTF-8, or name its encoding, such as --encoding {likely}."
+    else:
+        wrong = f"nothing in {encoding}"
+        advice = "Name the encoding that the file has with --encoding, or save it as UTF-8."
+    return f"{place}{byte:02x}, which is {wrong}. {advice}"
 
 
 def build_read_error(path: Path, error: Exception) -> DataError:
@@ -106,9 +132,8 @@ class _CheckedFile(io.RawIOBase):
             if not 0 <= nul < place:
                 byte = (left_over + block)[error.start]
                 raise DataError(
-                    f"{self._path}, line {self._count_line(block, place)}: byte "
-                    f"{self._offset + place + 1} of the file is 0x{byte:02x}, which is not UTF-8. "
-                    "Save the file as UTF-8."
+                    f"{self._path}, line {self._count_line(block, place)}: "
+                    f"{_describe_broken(byte, UTF_8, self._offset + place + 1)}"
                 ) from None
         if nul >= 0:
             raise DataError(
@@ -118,6 +143,53 @@ class _CheckedFile(io.RawIOBase):
 
     def _count_line(self, block: bytes, place: int) -> int:
         return self._line + _count_line_ends(block[: max(place, 0)], self._last)
+
+
+class _RecodedFile(io.RawIOBase):
+    """The bytes of a file in some encoding, as UTF-8."""
+
+    def __init__(self, path: Path, file: io.FileIO, encoding: str, errors: str) -> None:
+        self._path = path
+        self._file = file
+        self._encoding = encoding
+        self._errors = errors
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self._offset = 0
+        self._line = 1
+        self._last = b""
+        self._waiting = b""
+
+    def readable(self) -> bool:
+        """Return that bytes can be read."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Fill the buffer with the next bytes of the text in UTF-8."""
+        view = memoryview(buffer).cast("B")
+        is_left = True
+        while is_left and not self._waiting:
+            block = self._file.read(_BLOCK_BYTES)
+            is_left = bool(block)
+            self._waiting = self._recode(block)
+        taken = self._waiting[: len(view)]
+        view[: len(taken)] = taken
+        self._line += _count_line_ends(taken, self._last)
+        self._last = taken[-1:] or self._last
+        self._waiting = self._waiting[len(taken) :]
+        return len(taken)
+
+    def _recode(self, block: bytes) -> bytes:
+        left_over = self._decoder.getstate()[0]
+        try:
+            text = self._decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].decode(self._encoding, "ignore").encode()
+            line = self._line + _count_line_ends(before, self._last)
+            of_file = self._offset - len(left_over) + error.start + 1
+            fault = _describe_broken(error.object[error.start], self._encoding, of_file)
+            raise DataError(f"{self._path}, line {line}: {fault}") from None
+        self._offset += len(block)
+        return text.encode(UTF_8, self._errors)
 
 
 def _count_line_ends(block: bytes, last: bytes) -> int:

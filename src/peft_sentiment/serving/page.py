@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup, escape
 from rich.console import Console
 
+from peft_sentiment.config import DataSettings
 from peft_sentiment.data.checks import clean_text
 from peft_sentiment.data.sources import iterate_text_rows
 from peft_sentiment.errors import PeftSentimentError, SettingsError, build_missing_error
@@ -193,7 +194,7 @@ def label_file(showcase: Showcase, name: str, path: str) -> tuple[list[Opinion],
         DataError: it can't be read.
     """
     texts: list[str] = []
-    for _, text in iterate_text_rows(Path(path), "text"):
+    for _, text in iterate_text_rows(Path(path), DataSettings()):
         if len(texts) == MOST_FILE_REVIEWS:
             return showcase.label(name, texts), True
         texts.append(text)
