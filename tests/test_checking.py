@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_reviews import write_reviews_csv
+from tiny_reviews import build_tiny_reviews, write_reviews_csv
+from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
 from peft_sentiment.records.reviews import Reviews
@@ -123,3 +124,17 @@ def test_tokens_are_left_out_where_there_is_no_tokenizer(
 ) -> None:
     assert main(["check", str(reviews_csv), "--model-name-or-path", "some/model"]) == 0
     assert "Tokens" not in capsys.readouterr().out
+
+
+def test_labels_written_differently_are_named_before_training(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_reviews_csv(tmp_path / "mixed.csv", build_tiny_reviews())
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lines[2::8] = [line.replace(",positive", ",Positive") for line in lines[2::8]]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert main(["check", str(path)]) == 0
+    assert "label Positive, else positive" in " ".join(capsys.readouterr().out.split())
+    assert main([*tiny_run.arguments, "--train-file", str(path), "--baselines", "none"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "Label Positive seems to be positive, written differently" in words

@@ -13,7 +13,7 @@ import numpy as np
 
 from peft_sentiment.data.checks import clean_text
 from peft_sentiment.data.columns import Rows, shorten
-from peft_sentiment.data.labels import normalize_label, order_labels
+from peft_sentiment.data.labels import find_spellings, normalize_label, order_labels
 from peft_sentiment.data.near_duplicates import find_near_duplicates
 from peft_sentiment.data.text_faults import FAULTS
 from peft_sentiment.errors import DataError
@@ -24,8 +24,8 @@ REFUSED = ("row", "text", "label")
 DROPPED = ("duplicate", "conflict")
 """Kinds of findings that training leaves out by itself."""
 
-DOUBTFUL = ("overlap", "near", "near_overlap", "mojibake", "html", "control", "short", "long",
-            "label_error")  # fmt: skip
+DOUBTFUL = ("spelling", "overlap", "near", "near_overlap", "mojibake", "html", "control", "short",
+            "long", "label_error")  # fmt: skip
 """Kinds of findings that training takes as they are."""
 
 KINDS = (*REFUSED, *DROPPED, *DOUBTFUL)
@@ -172,14 +172,15 @@ def inspect_rows(
         near: how alike texts must be to be nearly the same; None to look for equal ones only.
         other: name and rows of another file, that should share no text with it.
     """
+    counts = Counter(rows.labels)
     found = [*rows.refused, *_find_duplicates(rows), *_find_text_faults(rows)]
+    found += _find_spellings(rows, find_spellings(counts))
     words = [len(text.split()) for text in rows.texts]
     found += _find_odd_lengths(rows, words)
     if near is not None:
         found += _find_near(rows, near)
     if other is not None:
         found += _find_overlaps(rows, *other, near)
-    counts = Counter(rows.labels)
     return Inspection(
         source=source,
         rows=len(rows.texts) + len(rows.refused),
@@ -222,6 +223,12 @@ def _find_duplicates(rows: UsableRows) -> Iterator[Finding]:
             yield rows.find("conflict", index, f"labels {labels}", other)
         elif first[text] != index:
             yield rows.find("duplicate", index, other=earlier)
+
+
+def _find_spellings(rows: UsableRows, spellings: Mapping[str, str]) -> Iterator[Finding]:
+    for index, label in enumerate(rows.labels):
+        if usual := spellings.get(label):
+            yield rows.find("spelling", index, f"label {label}, else {usual}")
 
 
 def _find_text_faults(rows: UsableRows) -> Iterator[Finding]:

@@ -1,8 +1,10 @@
 """Labels: one name for each, whatever a file wrote, and one order for all reports."""
 
+import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
 from peft_sentiment.data.columns import shorten
 from peft_sentiment.errors import BadRowError
@@ -10,6 +12,12 @@ from peft_sentiment.errors import BadRowError
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,18})\.0+")
 _FRACTION = re.compile(r"-?[0-9]*\.[0-9]+")
+
+_LIKE = 0.85
+"""How much a name must be like another one to be taken for a slip of it (difflib's ratio)."""
+
+_RARE = 20
+"""Times that a name must be rarer than the one of which it is taken for a slip."""
 
 
 def normalize_label(value: object, place: str) -> str:
@@ -86,3 +94,44 @@ def order_labels(labels: Iterable[str]) -> tuple[str, ...]:
     if all(map(_WHOLE_NUMBER.fullmatch, unique)):
         return tuple(sorted(unique, key=int))
     return tuple(sorted(unique, key=lambda label: (label.casefold(), label)))
+
+
+def find_spellings(counts: Mapping[str, int]) -> dict[str, str]:
+    """Return the labels that seem to be others written differently, with what they seem to be.
+
+    Those are labels that differ from a more frequent one in capitals, spaces or the form of a
+    character alone, and rare ones that differ in a letter or two and are no part of it.
+
+    Args:
+        counts: label -> rows with it.
+    """
+    by_count = sorted(counts, key=lambda label: (-counts[label], label))
+    usual: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for label in by_count:
+        form = _fold(label)
+        if likely := usual.get(form) or _find_slip(form, counts[label], usual, counts):
+            found[label] = likely
+        else:
+            usual[form] = label
+    return found
+
+
+def _find_slip(
+    form: str, count: int, usual: Mapping[str, str], counts: Mapping[str, int]
+) -> str | None:
+    """Return the much more frequent label of which a rare one is a slip, or None."""
+    if not form.isalpha():
+        return None
+    frequent = [
+        other
+        for other, label in usual.items()
+        # "satisfied" is not a slip of "dissatisfied".
+        if counts[label] >= _RARE * count and other not in form and form not in other
+    ]
+    nearest = difflib.get_close_matches(form, frequent, n=1, cutoff=_LIKE)
+    return usual[nearest[0]] if nearest else None
+
+
+def _fold(label: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peft_sentiment.config import TrainingSettings
+from peft_sentiment.data.labels import find_spellings
 from peft_sentiment.processes import Processes
 from peft_sentiment.records import (
     DataRecord,
@@ -74,6 +75,9 @@ def show_foundation(
     for name, fact in facts.items():
         grid.add_row(Text(name, "bold"), Text(clean(console, fact)))
     console.print(grid)
+    for label, usual in find_spellings(data.label_counts).items():
+        words = f"Label {label} seems to be {usual}, written differently, and is trained as another"
+        say(console, f"{words} one. Where they mean the same, write them alike.")
 
 
 def _describe_windows(data: DataRecord) -> str:

@@ -23,6 +23,10 @@ TITLES = {
         "with one text and several labels",
         "Training takes none of them: keep the row whose label is right.",
     ),
+    "spelling": (
+        "with a label that seems to be another one, written differently",
+        "Training takes them for labels of their own: write labels that mean the same alike.",
+    ),
     "overlap": (
         "with a text of the other file",
         "Scores on texts that are trained on mean nothing: remove them from one of the two.",
