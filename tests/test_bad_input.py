@@ -147,7 +147,7 @@ def test_a_file_that_is_not_utf_8(tiny_run: TinyRun, refuse: Refuse, tmp_path: P
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [('{"text": "Cut off', ["not a JSON object"]), ('["text", "label"]', ["must hold an object"]),
+    [('{"text": "Cut off', ["not a JSON object"]), ('["text", "label"]', ["must be an object"]),
      ('{"text": "One film."}', ["no column 'label' (found: text)"])],
 )  # fmt: skip
 def test_a_broken_line_of_json(

@@ -6,6 +6,9 @@ from typing import Any
 
 from peft_sentiment.errors import BadRowError, find_nearest
 
+Row = tuple[int, Sequence[Any]]
+"""The line or row, from 1, and the values of the columns asked for."""
+
 
 @dataclass(frozen=True)
 class Rows:

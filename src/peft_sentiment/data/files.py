@@ -6,24 +6,18 @@ DataError with the place, because a row read wrongly is a label learned wrongly.
 """
 
 import functools
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peft_sentiment.data.bad_rows import BadRows
-from peft_sentiment.data.columns import Rows, require_column, shorten
+from peft_sentiment.data.columns import Row, Rows, require_column
 from peft_sentiment.data.csv_records import iterate_records
 from peft_sentiment.data.dialect import USUAL, Dialect, advise_delimiter
+from peft_sentiment.data.json_records import read_json, read_json_lines
 from peft_sentiment.data.utf8 import build_read_error, find_broken_byte, open_utf8
 from peft_sentiment.errors import BadRowError, DataError
-
-Row = tuple[int, Sequence[Any]]
-"""The line or row, from 1, and the values of the columns asked for."""
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _PARQUET_BATCH = 1000
 _PARQUET_BUFFER_BYTES = 1 << 20
@@ -172,59 +166,6 @@ def _describe_misfit(found: int, needed: int, delimiter: str) -> str:
     )
 
 
-def _read_json_lines(
-    path: Path, columns: Sequence[str], bad: BadRows, dialect: Dialect
-) -> Iterator[Row]:
-    # Only line feeds and carriage returns end a line here, not all that Python's splitlines takes.
-    with open_utf8(path, dialect.encoding, keep_broken=bad.are_skipped) as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            place = f"{path}, line {number}"
-            try:
-                if fault := find_broken_byte(line, dialect.encoding):
-                    raise BadRowError(place, fault)
-                yield number, _parse_json_line(line, place, columns)
-            except BadRowError as error:
-                bad.meet(error)
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong with a line, without the line number that JSON counts within it."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at column {error.colno}"
-    return str(error)
-
-
-def _parse_json_line(line: str, place: str, columns: Sequence[str]) -> list[Any]:
-    try:
-        record = json.loads(line)
-    # A number of thousands of digits and a thousand nested lists are valid JSON, yet no record.
-    except (ValueError, RecursionError) as error:
-        raise BadRowError(
-            place,
-            f"this is not a JSON object on one line ({_reason(error)}). "
-            'Write each review as {"text": "...", "label": "..."} on a line of its own.',
-        ) from None
-    if not isinstance(record, dict):
-        raise BadRowError(
-            place,
-            f"the line holds {shorten(record)}, but must hold an object. "
-            'Write each review as {"text": "...", "label": "..."} on a line of its own.',
-        )
-    # Only an escape can bring one in: the file itself is valid UTF-8.
-    if "\\u" in line and _LONE_SURROGATE.search(json.dumps(record, ensure_ascii=False)):
-        raise BadRowError(
-            place,
-            "there is half a character (a lone surrogate such as \\ud83d), left over "
-            "where a text was cut. Remove it.",
-        )
-    for name in columns:
-        if name not in record:
-            require_column(name, list(record), place)
-    return [record[name] for name in columns]
-
-
 def _read_parquet(
     path: Path, columns: Sequence[str], bad: BadRows, _dialect: Dialect
 ) -> Iterator[Row]:
@@ -288,9 +229,9 @@ def _convert_value(value: Any, place: str, name: str) -> Any:  # noqa: ANN401 - 
 TABLES: dict[str, FileFormat] = {
     ".csv": FileFormat("line", functools.partial(_read_delimited, usual=",")),
     ".tsv": FileFormat("line", functools.partial(_read_delimited, usual="\t")),
-    ".jsonl": FileFormat("line", _read_json_lines),
-    ".ndjson": FileFormat("line", _read_json_lines),
-    ".json": FileFormat("line", _read_json_lines),
+    ".jsonl": FileFormat("line", read_json_lines),
+    ".ndjson": FileFormat("line", read_json_lines),
+    ".json": FileFormat("line", read_json),
     ".parquet": FileFormat("row", _read_parquet),
     ".pq": FileFormat("row", _read_parquet),
 }
