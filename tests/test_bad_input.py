@@ -504,3 +504,21 @@ def test_a_comparison_of_runs_on_different_reviews(
     assert main([*tiny_run.arguments, *folders, "--seed", "7"]) == 0
     words = [str(tiny_run.output), str(other), "different reviews", "--test-size and --seed"]
     refuse(["compare", tiny_run.output, other], words)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--method", "prefix_tuning"], "it takes no keys and values from outside"),
+        (["--method", "lora", "--target-modules", "q_line"], "q_line"),
+        (["--method", "ln_tuning", "--linear-probing"], "training.linear_probing is on"),
+        (["--method", "prompt_tuning", "--contrastive-epochs", "1"], "contrastive_epochs is 1"),
+    ],
+)
+def test_what_the_encoder_can_not_have_is_told_before_it_is_scored(
+    tiny_run: TinyRun, flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*tiny_run.arguments, *flags]) == 2
+    told = capsys.readouterr()
+    assert words in told.err
+    assert "Base:" not in told.out

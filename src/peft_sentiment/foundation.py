@@ -11,6 +11,7 @@ from peft_sentiment.data.bad_rows import SKIPPED_FILE
 from peft_sentiment.data.batching import LabelledTokens
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.inference.environment import describe_environment
+from peft_sentiment.inference.fitting import require_trainable
 from peft_sentiment.records import DataRecord, Environment
 from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.console import show_foundation
@@ -57,6 +58,7 @@ def load_foundation(settings: Settings, console: Console, clock: Callable[[], fl
     splits = reading.splits
     classifier = SentimentClassifier.from_settings(settings)
     classifier.build_base(splits.label_names)
+    require_trainable(classifier)
     held = hold_reviews(splits, settings.training.seed)
     classifier.prepare_companion(held.train, splits.validation)
     train = reading.tokenize_train(classifier)

@@ -30,6 +30,7 @@ from peft_sentiment.model.architectures import find_head_modules
 from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.model.method_config import build_config
 from peft_sentiment.model.methods import METHODS, get_learning_rate_ratios
+from peft_sentiment.model.readers import can_score_packed, can_score_packed_with
 from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
 from peft_sentiment.training.loop import train_steps
 from peft_sentiment.training.method_steps import build_optimizer
@@ -62,6 +63,23 @@ def train_three_steps(model: PeftModel, train: LabelledTokens) -> None:
 
 def test_every_name_of_a_method_is_known() -> None:
     assert tuple(METHODS) == NAMES
+
+
+@pytest.mark.parametrize("architecture", ["distilbert", "bert", "mpnet"])
+@pytest.mark.parametrize(
+    "method",
+    [name for name in DISTILBERT_METHODS if name != "eva"],  # which needs reviews
+)
+def test_what_can_be_scored_without_padding_is_known_before_the_adapter_is_there(
+    build_tiny_encoder: Callable[[str, Path], Path], tmp_path: Path, method: str, architecture: str
+) -> None:
+    encoder = load_tiny_encoder(build_tiny_encoder(architecture, tmp_path / architecture))
+    settings = AdapterSettings(method=method)
+    expected = can_score_packed_with(encoder.model, build_config(encoder, settings))
+    assert can_score_packed(add_adapter(encoder, settings, 0)) == expected
+    assert expected == (
+        architecture != "mpnet" and method not in ("ln_tuning", "prompt_tuning", "p_tuning")
+    )
 
 
 @pytest.mark.parametrize("method", DISTILBERT_METHODS)

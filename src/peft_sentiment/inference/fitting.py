@@ -15,10 +15,12 @@ from peft_sentiment.model.adapters import add_adapter
 from peft_sentiment.model.architectures import find_head_modules
 from peft_sentiment.model.determinism import deterministic_algorithms
 from peft_sentiment.model.memory import memory_advice
+from peft_sentiment.model.method_config import build_config
 from peft_sentiment.model.methods import get_learning_rate_ratios
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.fit import Event, fit_adapter
 from peft_sentiment.training.loop import TrainingRun
+from peft_sentiment.training.probing import require_known_head
 from peft_sentiment.training.saving import CheckpointSaver
 
 if typing.TYPE_CHECKING:
@@ -44,6 +46,21 @@ def draft_companion(
         )
     class_weight = "balanced" if training.class_weights == "balanced" else None
     return CompanionDraft.build(train, validation, classifier.label_names, class_weight)
+
+
+def require_trainable(classifier: "SentimentClassifier") -> None:
+    """Check that a base can have its adapter, before any time is spent on scoring it.
+
+    Args:
+        classifier: after `build_base`.
+
+    Raises:
+        SettingsError: the encoder can't have the method or the first stage, or an option is not the
+            method's.
+    """
+    settings, encoder = classifier.settings, classifier.encoder_
+    config = build_config(encoder, settings.adapter)
+    require_known_head(encoder.model, config, settings.training)
 
 
 def build_adapter(classifier: "SentimentClassifier", train: LabelledTokens) -> PeftModel:

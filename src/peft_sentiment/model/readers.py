@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from peft_sentiment.model.architectures import ends_with
 from peft_sentiment.model.attention import ChooseForm
 from peft_sentiment.model.dropout import CheapDropout
 from peft_sentiment.model.layer import Layer
@@ -26,6 +27,20 @@ def can_score_packed(model: nn.Module) -> bool:
     # Norms that an adapter has taken the place of are read by name, and would be passed over.
     adapted = (part for part in bare.modules() if isinstance(part, BaseTunerLayer))
     return all(isinstance(part.get_base_layer(), nn.Linear) for part in adapted)
+
+
+def can_score_packed_with(model: nn.Module, config: PeftConfig) -> bool:
+    """Tell whether a plain model is going to be one that `can_score_packed`, with an adapter."""
+    if config.is_prompt_learning or not can_score_packed(model):
+        return False
+    targets = getattr(config, "target_modules", None)
+    if targets is None or isinstance(targets, str):
+        return True
+    return all(
+        isinstance(part, nn.Linear)
+        for name, part in model.named_modules()
+        if any(ends_with(name, target) for target in targets)
+    )
 
 
 def can_train_packed(model: nn.Module) -> bool:

@@ -12,15 +12,21 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftConfig
 from torch import nn
 
+from peft_sentiment.config import TrainingSettings
 from peft_sentiment.data.batching import TokenizedReviews, iterate_padded_scoring_batches
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.evaluation.packed_scoring import score_packed
 from peft_sentiment.evaluation.prediction import evaluation_mode
 from peft_sentiment.model.adapters import get_bare_model
 from peft_sentiment.model.first_token import read_first_states
-from peft_sentiment.model.readers import build_packed_model, can_score_packed
+from peft_sentiment.model.readers import (
+    build_packed_model,
+    can_score_packed,
+    can_score_packed_with,
+)
 from peft_sentiment.training.head_fit import fit_head
 from peft_sentiment.training.loop import TrainingRun
 from peft_sentiment.training.objectives import build_label_objective
@@ -51,15 +57,9 @@ def require_probing(run: TrainingRun, stage: str) -> None:
     Raises:
         SettingsError: it can't, also with divided weights, or all reviews have one label.
     """
-    value, otherwise = getattr(run.settings, stage), STAGES[stage]
-    asked = f"training.{stage} is {'on' if value is True else format(value, 'g')}"
+    asked, otherwise = _describe_stage(run.settings, stage), STAGES[stage]
     if not can_score_packed(run.model):
-        kind = get_bare_model(run.model).config.model_type
-        raise SettingsError(
-            f"{asked}, but where the head of a {kind} with this method reads is not known. It is "
-            "for DistilBERT, BERT, RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA with adapters in "
-            f"linear layers, LoRA for one. Choose another method or encoder, or {otherwise}."
-        )
+        raise _describe_unknown(run.model, run.settings, stage)
     if sharding := run.processes.sharding:
         raise SettingsError(
             f"{asked}, but this stage reads the encoder without its head, and weights that "
@@ -71,6 +71,37 @@ def require_probing(run: TrainingRun, stage: str) -> None:
             f"{asked}, but all training reviews have one label, so there is nothing to tell "
             f"apart. Raise --train-size, or {otherwise}."
         )
+
+
+def require_known_head(model: nn.Module, config: PeftConfig, settings: TrainingSettings) -> None:
+    """Check the same of an encoder without its adapter, before any time is spent on it.
+
+    Args:
+        model: a plain model of transformers.
+        config: of the adapter that is to be put on it.
+        settings: of the training.
+
+    Raises:
+        SettingsError: there is to be a first stage, and it can't be read without its head.
+    """
+    for stage in STAGES:
+        if getattr(settings, stage) and not can_score_packed_with(model, config):
+            raise _describe_unknown(model, settings, stage)
+
+
+def _describe_stage(settings: TrainingSettings, stage: str) -> str:
+    value = getattr(settings, stage)
+    return f"training.{stage} is {'on' if value is True else format(value, 'g')}"
+
+
+def _describe_unknown(model: nn.Module, settings: TrainingSettings, stage: str) -> SettingsError:
+    kind = get_bare_model(model).config.model_type
+    return SettingsError(
+        f"{_describe_stage(settings, stage)}, but where the head of a {kind} with this method "
+        "reads is not known. It is for DistilBERT, BERT, RoBERTa, XLM-RoBERTa, CamemBERT and "
+        "ELECTRA with adapters in linear layers, LoRA for one. Choose another method or encoder, "
+        f"or {STAGES[stage]}."
+    )
 
 
 def read_states(run: TrainingRun) -> NDArray[np.float32]:
