@@ -129,6 +129,16 @@ def test_every_label_needs_a_training_review() -> None:
         split(neutral, 100, 30, 40)
 
 
+def test_a_column_that_holds_no_labels_is_told() -> None:
+    texts = [f"Film {number}" for number in range(400)]
+    numbers = tuple(map(str, range(400)))
+    source = build_source(Reviews(texts, list(numbers)), label_names=numbers)
+    with pytest.raises(
+        DataError, match=r"400 labels \(0, 1, 2 and 397 more\).*no column of labels"
+    ):
+        split(source, 300, 30, 40)
+
+
 def test_test_reviews_need_two_labels() -> None:
     with pytest.raises(DataError, match=r"All 1 test reviews .* Raise --test-size"):
         split(SOURCE, 100, 30, 1)

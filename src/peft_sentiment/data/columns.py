@@ -56,6 +56,14 @@ def require_column(name: str, columns: Sequence[str], place: str, advice: str = 
     raise BadRowError(place, f"{problem} {name!r} (found: {', '.join(known) or 'none'}). {advice}")
 
 
+def name_some(names: Sequence[str], last: str = ", ", most: int = 10) -> str:
+    """Return names for a message, the last behind `last`; of many the first, and how many more."""
+    shown = [shorten(name) for name in names[:most]]
+    if len(names) > most:
+        return f"{', '.join(shown)} and {len(names) - most:,} more"
+    return last.join([", ".join(shown[:-1]), *shown[-1:]] if len(shown) > 1 else shown)
+
+
 def shorten(value: object, limit: int = 60) -> str:
     """Return a value for a message: printable, on one line, and cut when it is long."""
     shown = value if isinstance(value, str) and value.isprintable() else repr(value)

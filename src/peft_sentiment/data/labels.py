@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-from peft_sentiment.data.columns import shorten
+from peft_sentiment.data.columns import name_some, shorten
 from peft_sentiment.errors import BadRowError
 
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
@@ -80,7 +80,7 @@ def name_label(label: str, label_names: Sequence[str], place: str) -> str:
     numbers = f" and not a number from 0 to {len(label_names) - 1}" if counts_from_zero else ""
     raise BadRowError(
         place,
-        f"label {shorten(label)!r} is not one of {', '.join(label_names)}{numbers}. "
+        f"label {shorten(label)!r} is not one of {name_some(label_names)}{numbers}. "
         "Correct the row, or add the label to --label-names.",
     )
 

@@ -20,7 +20,7 @@ from peft_sentiment.data.checks import (
     refuse_shared_groups,
     refuse_shared_texts,
 )
-from peft_sentiment.data.columns import Rows, shorten
+from peft_sentiment.data.columns import Rows, name_some, shorten
 from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_rows
 from peft_sentiment.data.hub import load_hub_rows
@@ -317,7 +317,7 @@ def _take_known_labels(part: Part, label_names: Sequence[str], bad: BadRows) -> 
                 BadRowError(
                     part.place(index),
                     f"label {shorten(label)!r} is not one of the labels of the training reviews "
-                    f"({', '.join(map(shorten, label_names))}). Correct the row, or add training "
+                    f"({name_some(label_names)}). Correct the row, or add training "
                     "reviews with this label.",
                 )
             )

@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from peft_sentiment.config import DataSettings, Settings
 from peft_sentiment.data.checks import find_seen_texts
+from peft_sentiment.data.columns import name_some
 from peft_sentiment.data.dealing import arrange_units, choose_sizes, deal_units
 from peft_sentiment.data.leakage import settle_near_duplicates
 from peft_sentiment.errors import DataError
 from peft_sentiment.records.reviews import Reviews, SourceData, Splits
 
 _DRAWING_ORDER = ("test", "validation", "train")
+
+MANY_LABELS = 20
+"""From so many on, less than two training reviews a label mean that they are no labels."""
 
 
 def split_reviews(source: SourceData, settings: DataSettings, seed: int) -> Splits:
@@ -109,6 +113,17 @@ def _list_groups(train: Reviews, seen: NDArray[np.uint64]) -> set[str]:
     return {train.groups[place] for place in find_seen_texts(train.texts, seen).tolist()}
 
 
+def _refuse_no_labels(splits: Splits) -> None:
+    """Check that the labels are not as many as the reviews, as in a column of numbers or names."""
+    count, reviews = len(splits.label_names), len(splits.train)
+    if count > MANY_LABELS and 2 * count > reviews:
+        raise DataError(
+            f"{splits.name}: there are {count:,} labels ({name_some(splits.label_names, most=3)}), "
+            f"and {reviews:,} reviews to train on: that is no column of labels. Name another with "
+            "--label-column."
+        )
+
+
 def require_labels(splits: Splits) -> None:
     """Check that training meets every label, and the test more than one.
 
@@ -118,10 +133,11 @@ def require_labels(splits: Splits) -> None:
     found = set(splits.train.labels)
     missing = [name for name in splits.label_names if name not in found]
     if missing:
+        _refuse_no_labels(splits)
         raise DataError(
             f"No review among the {len(splits.train):,} training reviews has the label "
-            f"{' or '.join(missing)}. Raise --train-size, or remove the label from the data and "
-            "from --label-names."
+            f"{name_some(missing, ' or ')}. Raise --train-size, or remove the label from the data "
+            "and from --label-names."
         )
     if len(set(splits.test.labels)) < 2:
         raise DataError(

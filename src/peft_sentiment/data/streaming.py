@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.arrow_files import Labels, Texts
 from peft_sentiment.data.bad_rows import BadRows
-from peft_sentiment.data.columns import shorten
+from peft_sentiment.data.columns import name_some, shorten
 from peft_sentiment.data.dealing import choose_sizes, deal_sizes
 from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import find_format, iterate_rows
@@ -282,7 +282,7 @@ def _take_known_labels(pool: Pool, rows: Rows, label_names: Sequence[str], bad: 
             BadRowError(
                 pool.place(row),
                 f"label {label!r} is not one of the labels of the training reviews "
-                f"({', '.join(map(shorten, label_names))}). Correct the row, or add training "
+                f"({name_some(label_names)}). Correct the row, or add training "
                 "reviews with this label.",
             )
         )

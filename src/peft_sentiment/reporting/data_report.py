@@ -63,6 +63,9 @@ TITLES = {
 UNEQUAL = 3
 """Times that the most frequent label has the rarest one's rows, from which it is worth a word."""
 
+MOST_LABELS = 30
+"""That are shown with their shares."""
+
 EXCERPT = 70
 """Characters that are shown of a text."""
 
@@ -111,8 +114,9 @@ def _list_facts(inspection: Inspection, tokens: TokenLengths | None) -> Iterator
     counts = inspection.label_counts
     if counts:
         total = sum(counts.values())
-        shares = (f"{n} {as_count(c)} ({as_percent(c / total)})" for n, c in counts.items())
-        yield "Labels", ", ".join(shares)
+        shares = [f"{n} {as_count(c)} ({as_percent(c / total)})" for n, c in counts.items()]
+        more = f" and {as_count(len(shares) - MOST_LABELS)} more" if shares[MOST_LABELS:] else ""
+        yield "Labels", ", ".join(shares[:MOST_LABELS]) + more
         if max(counts.values()) >= UNEQUAL * min(counts.values()):
             yield (
                 "",
