@@ -140,8 +140,8 @@ class _Array:
                 value, end = json.JSONDecoder().raw_decode(self._held, self._place)
             except (ValueError, RecursionError) as error:
                 # Perhaps it goes on in the next block.
-                is_short = len(self._held) - self._place < MOST_CHARACTERS
-                if is_short and self._read_more(len(self._held)):
+                unread = len(self._held) - self._place
+                if unread < MOST_CHARACTERS and self._read_more(unread):
                     continue
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                 raise self._describe_broken(reason) from None
