@@ -11,7 +11,7 @@ from peft_sentiment.config import Settings
 from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.columns import Rows
 from peft_sentiment.data.dialect import Dialect
-from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_rows
+from peft_sentiment.data.files import TEXTS, find_format, get_ending, iterate_rows, read_rows
 from peft_sentiment.data.inspection import (
     Finding,
     Inspection,
@@ -98,7 +98,7 @@ def load_rows(name: str, settings: Settings) -> UsableRows:
     if name.startswith("packaged/"):
         return sort_rows(read_packaged_rows(name, text, label), text, label)
     path = Path(name)
-    if path.suffix.lower() != ".txt":
+    if get_ending(path) != ".txt":
         rows = sort_rows(read_rows(path, (text, label), bad, dialect), text, label)
         return add_unreadable(rows, name, bad)
     lines = list(iterate_rows(path, [text], TEXTS, bad, dialect))

@@ -1,6 +1,7 @@
 """Files in other encodings and with other delimiters: the same rows, or a message that says how."""
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -50,6 +51,41 @@ def test_the_same_rows_come_however_they_are_written(
     dialect = Dialect(encoding, delimiter)
     rows = iterate_rows(path, ("text", "label"), bad=BadRows(skip), dialect=dialect)
     assert list(rows) == [(2, [*ROWS[0]]), (3, [*ROWS[1]]), (5, [*ROWS[2]])]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.txt"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_packed_file_gives_the_rows_of_what_it_holds(
+    name: str, encoding: str, tmp_path: Path
+) -> None:
+    content = {".csv": "text,x\na,1\nb,2\n", ".tsv": "text\na\nb\n", ".txt": "a\nb\n"}.get(
+        Path(name).suffix, '{"text": "a"}\n{"text": "b"}\n'
+    )
+    plain, packed = tmp_path / name, tmp_path / f"{name}.gz"
+    plain.write_bytes(content.encode(encoding))
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    found = [
+        list(iterate_rows(path, ["text"], TEXTS, dialect=Dialect(encoding)))
+        for path in (plain, packed)
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+
+
+@pytest.mark.parametrize("cut", [3, 12, 40, -4])
+def test_a_packed_file_that_breaks_off_is_refused(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    rows = "".join(f"film {number * 7919 % 1000},a\n" for number in range(1000))
+    path.write_bytes(gzip.compress(f"text,label\n{rows}".encode())[:cut])
+    with pytest.raises(DataError, match=r"a\.csv\.gz: the file can't be read"):
+        read_rows(path, ("text", "label"))
+
+
+def test_what_is_not_packed_but_named_so_is_refused(tmp_path: Path) -> None:
+    for name in ("a.csv.gz", "a.parquet.gz"):
+        (tmp_path / name).write_text("text,label\na,b\n", encoding="utf-8")
+        with pytest.raises(DataError, match="the file can't be read"):
+            read_rows(tmp_path / name, ("text", "label"))
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

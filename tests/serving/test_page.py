@@ -1,5 +1,6 @@
 """The page to try adapters on, as a person uses it: in a browser."""
 
+import gzip
 import socket
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from reporting.browser import OpenedPage, open_page
 from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
+from peft_sentiment.errors import DataError
 from peft_sentiment.records.explanation import Explanation, WordScore
 from peft_sentiment.reporting.highlights import highlight
-from peft_sentiment.serving.page import render_opinion, render_words
-from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Opinion
+from peft_sentiment.serving.page import label_file, render_opinion, render_words
+from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Opinion, Showcase
 
 MARKUP = (
     "A <b>superb</b> & good film <script>document.title = 'taken'</script> <img src=//x.test/y>"
@@ -132,6 +134,13 @@ def test_a_file_that_cannot_be_read_is_told_on_the_page(opened: OpenedPage, tmp_
     give_file(page, source)
     page.click("#label-file")
     page.get_by_text("no column").first.wait_for()
+
+
+def test_a_packed_file_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "small.csv.gz"
+    path.write_bytes(gzip.compress(b"text\n" + b"x" * 10_000_000))
+    with pytest.raises(DataError, match=r"small\.csv\.gz: unpack the file first"):
+        label_file(Showcase({}), "first", str(path))
 
 
 def test_whatever_a_review_or_a_label_holds_is_escaped() -> None:

@@ -16,7 +16,7 @@ from peft_sentiment.data.columns import Row, Rows, require_column
 from peft_sentiment.data.csv_records import iterate_records
 from peft_sentiment.data.dialect import USUAL, Dialect, advise_delimiter
 from peft_sentiment.data.json_records import read_json, read_json_lines
-from peft_sentiment.data.utf8 import build_read_error, find_broken_byte, open_utf8
+from peft_sentiment.data.utf8 import GZIP, build_read_error, find_broken_byte, open_utf8
 from peft_sentiment.errors import BadRowError, DataError
 
 _PARQUET_BATCH = 1000
@@ -96,12 +96,18 @@ def find_format(path: Path, formats: Mapping[str, FileFormat] | None = None) -> 
         DataError: it stands for none of them.
     """
     formats = TABLES if formats is None else formats
-    if found := formats.get(path.suffix.lower()):
+    if found := formats.get(get_ending(path)):
         return found
     raise DataError(
         f"{path}: files that end in {path.suffix or 'nothing'!r} can't be read. "
-        f"Supported endings: {', '.join(formats)}."
+        f"Supported endings: {', '.join(formats)}; and {GZIP} behind those of texts."
     )
+
+
+def get_ending(path: Path) -> str:
+    """Return the ending that says what a file holds, without gzip's behind it."""
+    unpacked = path.with_suffix("") if path.suffix.lower() == GZIP else path
+    return unpacked.suffix.lower()
 
 
 def _refuse_folder(path: Path) -> None:

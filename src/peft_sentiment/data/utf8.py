@@ -2,9 +2,11 @@
 
 import codecs
 import contextlib
+import gzip
 import io
 import re
 import typing
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,11 @@ _BROKEN_BYTE = re.compile("[\udc80-\udcff]")
 """How Python stands in for a byte that is not UTF-8."""
 
 UTF_8 = "utf-8"
+
+GZIP = ".gz"
+"""Ending of a file that is read as what gzip makes of it."""
+
+ReadableBytes = io.RawIOBase | io.FileIO | gzip.GzipFile
 
 _BLOCK_BYTES = 1 << 20
 """Bytes that are read and checked at a time."""
@@ -46,15 +53,21 @@ def open_utf8(
         DataError: the file can't be read, is empty, or holds what is no text.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with _open_bytes(path) as file:
             errors = "surrogateescape" if keep_broken else "strict"
             recoded = file if _is_utf8(encoding) else _RecodedFile(path, file, encoding, errors)
             raw = _CheckedFile(path, recoded, allow_nul, not keep_broken)
             checked = io.BufferedReader(raw, _BLOCK_BYTES)
             with io.TextIOWrapper(checked, "utf-8-sig", errors, newline) as text:
                 yield text
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise build_read_error(path, error) from error
+
+
+def _open_bytes(path: Path) -> ReadableBytes:
+    if path.suffix.lower() == GZIP:
+        return gzip.open(path)
+    return path.open("rb", buffering=0)
 
 
 def find_broken_byte(text: str, encoding: str = UTF_8, *, allow_nul: bool = True) -> str | None:
@@ -93,9 +106,7 @@ def build_read_error(path: Path, error: Exception) -> DataError:
 class _CheckedFile(io.RawIOBase):
     """The bytes of a file, handed on once they are known to be text."""
 
-    def __init__(
-        self, path: Path, file: io.RawIOBase | io.FileIO, allow_nul: bool, is_strict: bool
-    ) -> None:
+    def __init__(self, path: Path, file: ReadableBytes, allow_nul: bool, is_strict: bool) -> None:
         self._is_strict = is_strict
         self._path = path
         self._file = file
@@ -148,7 +159,7 @@ class _CheckedFile(io.RawIOBase):
 class _RecodedFile(io.RawIOBase):
     """The bytes of a file in some encoding, as UTF-8."""
 
-    def __init__(self, path: Path, file: io.FileIO, encoding: str, errors: str) -> None:
+    def __init__(self, path: Path, file: ReadableBytes, encoding: str, errors: str) -> None:
         self._path = path
         self._file = file
         self._encoding = encoding

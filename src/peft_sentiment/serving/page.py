@@ -16,7 +16,8 @@ from rich.console import Console
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.checks import clean_text
 from peft_sentiment.data.sources import iterate_text_rows
-from peft_sentiment.errors import PeftSentimentError, SettingsError, build_missing_error
+from peft_sentiment.data.utf8 import GZIP
+from peft_sentiment.errors import DataError, PeftSentimentError, SettingsError, build_missing_error
 from peft_sentiment.reporting.highlights import HighlightedReview, Piece, highlight
 from peft_sentiment.reporting.terminal import say
 from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Opinion, Showcase
@@ -193,6 +194,10 @@ def label_file(showcase: Showcase, name: str, path: str) -> tuple[list[Opinion],
     Raises:
         DataError: it can't be read.
     """
+    if Path(path).suffix.lower() == GZIP:
+        raise DataError(
+            f"{Path(path).name}: unpack the file first; a small one may hold a huge one."
+        )
     texts: list[str] = []
     for _, text in iterate_text_rows(Path(path), DataSettings()):
         if len(texts) == MOST_FILE_REVIEWS:
