@@ -54,6 +54,15 @@ def test_objects_that_lie_across_blocks_stay_whole(length: int, tmp_path: Path) 
     assert [text for _, (text,) in iterate_rows(path, ["text"])] == texts
 
 
+def test_a_number_that_lies_across_blocks_is_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for blank in range(_BLOCK_CHARACTERS - 4, _BLOCK_CHARACTERS + 1):
+        bad = BadRows(are_skipped=True)
+        path.write_text("[" + " " * blank + '123456, {"text": "a"}]', encoding="utf-8")
+        assert [text for _, (text,) in iterate_rows(path, ["text"], bad=bad)] == ["a"]
+        assert ["123456" in row.reason for row in bad.found] == [True]
+
+
 def test_memory_does_not_grow_with_the_array(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"text": "word " * 400}] * 10_000), encoding="utf-8")

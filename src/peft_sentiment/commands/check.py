@@ -25,7 +25,7 @@ def add_check(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="CSV, TSV, JSONL or Parquet file, .txt with a review a line, or packaged/imdb",
+        help="CSV, TSV, JSON, JSONL or Parquet file, .txt with a review a line, or packaged/imdb",
     )
     parser.add_argument(
         "--against", metavar="FILE", help="another file, such as the test file, to share no text"

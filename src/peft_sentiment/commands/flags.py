@@ -17,7 +17,7 @@ Overrides = dict[str, dict[str, Any]]
 
 DEFAULT_ADAPTER = "saved_peft_model"
 DEFAULT_RUN = "peft_model_output"
-REVIEW_FILES = "CSV, TSV, JSONL or Parquet file, or .txt with one a line"
+REVIEW_FILES = "CSV, TSV, JSON, JSONL or Parquet file, or .txt with one a line"
 SCORING_SETTINGS = ("device", "model_name_or_path", "model_revision", "per_device_eval_batch_size",
                     "bf16", "fp16", "deterministic", "calibrate", "use_companion", "min_precision",
                     "undecided_share")  # fmt: skip

@@ -38,9 +38,9 @@ class DataSettings:
     """Branch, tag or commit of a data set on the hub."""
 
     train_file: tuple[str, ...] | None = None
-    """A CSV, TSV, JSONL or Parquet file (by its ending) with a text and a label column, or several
-    with commas between. Validation and test reviews are split off from it where they have no file
-    of their own."""
+    """A CSV, TSV, JSON, JSONL or Parquet file (by its ending) with a text and a label column, or
+    several with commas between. Validation and test reviews are split off from it where they have
+    no file of their own."""
 
     train_file_weights: tuple[float, ...] | None = None
     """How much a review of each train_file counts in training, such as 1,0.5: a review of weight
@@ -67,9 +67,9 @@ class DataSettings:
     """File of the test reviews, in the form of train_file; it must share no text with it."""
 
     unlabelled: str | None = None
-    """A CSV, TSV, JSONL, Parquet or .txt file of reviews without labels, of the same kind. A first
-    classifier labels them, and the one that is kept learns from those that it is surest of as well
-    (self-training). Worth it where labels are few."""
+    """A CSV, TSV, JSON, JSONL, Parquet or .txt file of reviews without labels, of the same kind. A
+    first classifier labels them, and the one that is kept learns from those that it is surest of as
+    well (self-training). Worth it where labels are few."""
 
     unlabelled_size: int | Literal["full"] = 3000
     """Reviews to read of unlabelled, from its start, or full for all."""

@@ -145,7 +145,8 @@ class _Array:
                     continue
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                 raise self._describe_broken(reason) from None
-            # A number may go on, too; what is no object is only told.
+            if end == len(self._held) and self._read_more(_BLOCK_CHARACTERS):
+                continue  # A number may go on, too.
             line, written = self._line, self._held[self._place : end]
             self._move(end)
             return line, value, written
