@@ -12,7 +12,7 @@
     |-- OutputError             a folder or file that can't be written
     |-- CheckpointError         a checkpoint that is damaged, or of another run
     |-- DeviceMemoryError       memory ran out
-    |-- DivergenceError         the loss is no number any more
+    |-- DivergenceError         the loss is no number any more, or that of guessing
     |-- ClusterError            Ray can't be reached, or has given up
     |-- ProcessError            one of several processes that work together has ended
     `-- InterruptionError       Ctrl-C (exit code 130) or SIGTERM (143) during training
@@ -88,11 +88,11 @@ class CheckpointError(PeftSentimentError):
 
 
 class DivergenceError(PeftSentimentError):
-    """The loss became infinite or not a number.
+    """The loss became infinite or not a number, or that of guessing again.
 
     Attributes:
         step: optimizer step at which it did.
-        reviews: places of that step's reviews among the training reviews.
+        reviews: places of that step's reviews among the training reviews, if it is their doing.
     """
 
     def __init__(self, message: str, step: int = 0, reviews: Sequence[int] = ()) -> None:

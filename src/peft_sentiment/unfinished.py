@@ -258,6 +258,8 @@ def diverged_reviews_listed(
     try:
         yield
     except DivergenceError as error:
+        if not error.reviews:
+            raise
         path = Path(settings.output.output_dir) / DIVERGED_FILE
         chosen = train.take(list(error.reviews))
         rows = (

@@ -28,6 +28,7 @@ from peft_sentiment.training.averaging import (
 )
 from peft_sentiment.training.checkpoints import BestSoFar, Checkpoint
 from peft_sentiment.training.checkpoints import Event as Event
+from peft_sentiment.training.collapse import CollapseWatch, watch_for_collapse
 from peft_sentiment.training.contrast import train_contrast
 from peft_sentiment.training.identity import TrainingIdentity
 from peft_sentiment.training.loop import (
@@ -68,13 +69,14 @@ def fit_adapter(
 
     Raises:
         CheckpointError: the checkpoint to go on from has weights that the model does not have.
+        DivergenceError: the loss is no number any more, or that of guessing again.
         OutputError: a checkpoint can't be written.
         SettingsError: there is to be a first stage, which the model can't have.
     """
     state = start_training(run)
     # The ranks that AdaLoRA takes away would come back with a mean.
     average = WeightAverage(run.model, 0 if state.adalora else run.first_averaged_step)
-    fit = Fit(run, state, BestWeights(run), average)
+    fit = Fit(run, state, BestWeights(run), average, watch_for_collapse(run))
     if saver is not None and saver.start is not None:
         fit.restore(saver.start)
     else:
@@ -95,6 +97,7 @@ def _train(
     for step in train_steps(run, fit.state):
         fit.average.update(step.step)
         yield fit.note(step)
+        fit.watch.note(step)
         if validation is not None and fit.is_validation_due(validation):
             with (
                 fit.average.in_use(),
@@ -117,6 +120,7 @@ class Fit:
     """A training with its validations, at one moment.
 
     Attributes:
+        watch: looks at the losses.
         events: all steps and validations so far.
     """
 
@@ -124,6 +128,7 @@ class Fit:
     state: TrainingState
     best: "BestWeights"
     average: WeightAverage
+    watch: CollapseWatch
     events: list[Event] = field(default_factory=list)
 
     def train_first_stage(self, saver: CheckpointSaver | None) -> Iterator[ContrastRecord]:
@@ -192,6 +197,9 @@ class Fit:
         if state.adalora is not None:
             state.adalora.restore(checkpoint.ranks, checkpoint.rank_pattern)
         self.events = list(checkpoint.events)
+        for event in self.events:
+            if isinstance(event, StepRecord):
+                self.watch.note(event)
         self.average.means = dict(checkpoint.average)
         if best is not None:
             self.best = BestWeights(self.run, best.record, best.waited, best.weights)
