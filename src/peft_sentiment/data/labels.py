@@ -1,10 +1,11 @@
 """Labels: one name for each, whatever a file wrote, and one order for all reports."""
 
-import difflib
+import itertools
 import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 from peft_sentiment.data.columns import name_some, shorten
 from peft_sentiment.errors import BadRowError
@@ -123,13 +124,11 @@ def _find_slip(
     """Return the much more frequent label of which a rare one is a slip, or None."""
     if not form.isalpha():
         return None
-    frequent = [
-        other
-        for other, label in usual.items()
-        # "satisfied" is not a slip of "dissatisfied".
-        if counts[label] >= _RARE * count and other not in form and form not in other
-    ]
-    nearest = difflib.get_close_matches(form, frequent, n=1, cutoff=_LIKE)
+    # They come by how frequent they are: where every row has a label of its own, there is none.
+    much_more = itertools.takewhile(lambda item: counts[item[1]] >= _RARE * count, usual.items())
+    # "satisfied" is not a slip of "dissatisfied".
+    frequent = [other for other, _ in much_more if other not in form and form not in other]
+    nearest = get_close_matches(form, frequent, n=1, cutoff=_LIKE)
     return usual[nearest[0]] if nearest else None
 
 

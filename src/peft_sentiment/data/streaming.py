@@ -28,16 +28,13 @@ from peft_sentiment.data.labels import order_labels
 from peft_sentiment.data.pools import Pool, SourceFile, Told, open_pool
 from peft_sentiment.data.sources import refuse_lone_files
 from peft_sentiment.data.split import require_labels
-from peft_sentiment.data.utf8 import GZIP
+from peft_sentiment.data.utf8 import estimate_bytes
 from peft_sentiment.errors import BadRowError, DataError
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.records.reviews import Reviews, Splits
 
 PARTS = ("test", "validation", "train")
 """In the order in which they draw, and in which they keep a text that several of them have."""
-
-PACKED = 4
-"""Bytes that a byte of gzip holds, of reviews in JSON: a little more than of plain English."""
 
 _EXAMPLES = 3
 _PARQUET_ENDINGS = (".parquet", ".pq")
@@ -151,14 +148,9 @@ def _describe_file(path: Path, settings: DataSettings) -> SourceFile:
 
 
 def _count_text_bytes(path: Path, column: str) -> int:
-    """Return what the texts of a file take: as its footer says, or else as much as the file.
-
-    Of a file that gzip has packed, an estimate.
-    """
-    if path.suffix.lower() == GZIP:
-        return PACKED * path.stat().st_size
+    """Return what the texts of a file take: as its footer says, or else as much as the file."""
     if path.suffix.lower() not in _PARQUET_ENDINGS:
-        return path.stat().st_size
+        return estimate_bytes(path)
     import pyarrow as pa
     from pyarrow import parquet
 

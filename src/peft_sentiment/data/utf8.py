@@ -23,6 +23,9 @@ UTF_8 = "utf-8"
 GZIP = ".gz"
 """Ending of a file that is read as what gzip makes of it."""
 
+PACKED = 4
+"""Bytes that a byte of gzip is taken to hold: more than of reviews, so that there is room."""
+
 ReadableBytes = io.RawIOBase | io.FileIO | gzip.GzipFile
 
 _BLOCK_BYTES = 1 << 20
@@ -68,6 +71,11 @@ def _open_bytes(path: Path) -> ReadableBytes:
     if path.suffix.lower() == GZIP:
         return gzip.open(path)
     return path.open("rb", buffering=0)
+
+
+def estimate_bytes(path: Path) -> int:
+    """Return how many bytes a file holds; of one that gzip has packed, an estimate."""
+    return path.stat().st_size * (PACKED if path.suffix.lower() == GZIP else 1)
 
 
 def find_broken_byte(text: str, encoding: str = UTF_8, *, allow_nul: bool = True) -> str | None:
