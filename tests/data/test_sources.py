@@ -190,6 +190,7 @@ FAULTS = {
     "no text": ("a.jsonl", render_json_lines([(7, "x")]), "line 1: the text is 7, which is no"),
     "null for a text": ("a.jsonl", render_json_lines([(None, "x")]), "the text is None"),
     "a missing label": ("a.csv", "text,label\nfine,\n", "line 2: the label is missing"),
+    "a written NaN for a label": ("a.csv", "text,label\nfine,NaN\n", "line 2: the label is NaN"),
     "null for a label": ("a.jsonl", render_json_lines([("a", None)]), "label is missing"),
     "a fraction": ("a.jsonl", render_json_lines([("a", 0.5)]), r"line 1: label 0\.5 is no label"),
     "a fraction in CSV": ("a.csv", "text,label\na,0.5\n", r"line 2: label 0\.5 is no label"),

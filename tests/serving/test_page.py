@@ -15,10 +15,11 @@ from reporting.browser import OpenedPage, open_page
 from tiny_runs import TinyRun
 
 from peft_sentiment.cli import main
-from peft_sentiment.errors import DataError
+from peft_sentiment.config import DataSettings
+from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.records.explanation import Explanation, WordScore
 from peft_sentiment.reporting.highlights import highlight
-from peft_sentiment.serving.page import label_file, render_opinion, render_words
+from peft_sentiment.serving.page import label_file, read_file_form, render_opinion, render_words
 from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Opinion, Showcase
 
 MARKUP = (
@@ -134,13 +135,36 @@ def test_a_file_that_cannot_be_read_is_told_on_the_page(opened: OpenedPage, tmp_
     give_file(page, source)
     page.click("#label-file")
     page.get_by_text("no column").first.wait_for()
+    assert page.inner_text("#message").startswith("reviews.csv")  # not where the page keeps it
+
+
+def test_what_a_message_names_is_a_field_of_the_page(opened: OpenedPage, tmp_path: Path) -> None:
+    source = tmp_path / "reviews.csv"
+    source.write_bytes("words;stars\nA café, dull.;1\n".encode("cp1252"))
+    page = opened.page
+    give_file(page, source)
+    page.click("#label-file")
+    page.get_by_text("--encoding").first.wait_for()
+    page.click("#form button")
+    page.get_by_label("--encoding").fill("cp1252")
+    page.get_by_label("--delimiter").fill(";")
+    page.get_by_label("--text-column").fill("words")
+    page.click("#label-file")
+    page.get_by_text("1 review labelled.").wait_for()
+    assert "café" in page.inner_text("#table")
+
+
+def test_a_field_that_holds_what_cannot_be_is_told() -> None:
+    with pytest.raises(SettingsError, match="encoding"):
+        read_file_form("text", "", "no-such-encoding")
+    assert read_file_form(" ", "", "") == DataSettings()
 
 
 def test_a_packed_file_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "small.csv.gz"
     path.write_bytes(gzip.compress(b"text\n" + b"x" * 10_000_000))
     with pytest.raises(DataError, match=r"small\.csv\.gz: unpack the file first"):
-        label_file(Showcase({}), "first", str(path))
+        label_file(Showcase({}), "first", str(path), DataSettings())
 
 
 def test_whatever_a_review_or_a_label_holds_is_escaped() -> None:

@@ -14,6 +14,9 @@ _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,18})\.0+")
 _FRACTION = re.compile(r"-?[0-9]*\.[0-9]+")
 
+_MISSING = frozenset({"nan", "<na>", "#n/a", "null"})
+"""What pandas, R and spreadsheets write where a cell is empty, in small letters."""
+
 _LIKE = 0.85
 """How much a name must be like another one to be taken for a slip of it (difflib's ratio)."""
 
@@ -22,7 +25,7 @@ _RARE = 20
 
 
 def normalize_label(value: object, place: str) -> str:
-    """Return a label as text: 1, 1.0 and " 1 " are "1", true is "true".
+    """Return a label as text: 1, 1.0 and " 1 " are "1", true is "true", NaN is none.
 
     Args:
         value: the label as a file holds it.
@@ -49,6 +52,12 @@ def normalize_label(value: object, place: str) -> str:
 
 
 def _normalize_name(name: str, place: str) -> str:
+    if name.casefold() in _MISSING:
+        raise BadRowError(
+            place,
+            f"the label is {name}, which is written where one is missing. Add one, or remove the "
+            "review.",
+        )
     # CSV has no types: a column of whole numbers with one gap in it is often written as 1.0.
     if whole := _WHOLE_FLOAT.fullmatch(name):
         return str(int(whole[1]))

@@ -161,35 +161,71 @@ def _add_single(gradio: Any, showcase: Showcase, adapter: Any) -> None:  # noqa:
 
 def _add_file(gradio: Any, showcase: Showcase, adapter: Any) -> None:  # noqa: ANN401
     source = gradio.File(
-        label="CSV, TSV, JSONL or Parquet with a column of texts, or .txt with one a line",
-        file_types=[".csv", ".tsv", ".jsonl", ".parquet", ".txt"],
+        label="CSV, TSV, JSON, JSONL or Parquet with a column of texts, or .txt with one a line",
+        file_types=[".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"],
         elem_id="file",
     )
+    form = _add_file_form(gradio)
     button = gradio.Button("Label the file", variant="primary", elem_id="label-file")
     message = gradio.HTML(elem_id="message")
     table = gradio.Dataframe(headers=list(COLUMNS), interactive=False, wrap=True, elem_id="table")
     download = gradio.DownloadButton("Download as CSV", interactive=False, elem_id="download")
 
-    def answer(name: str, path: str | None) -> tuple[str, list[list[str]], Any]:
+    def answer(name: str, path: str | None, *form: str) -> tuple[str, list[list[str]], Any]:
         nothing = gradio.update(value=None, interactive=False)
         if not path:
             return str(escape("Choose a file first.")), [], nothing
         try:
-            opinions, is_more = label_file(showcase, name, path)
+            opinions, is_more = label_file(showcase, name, path, read_file_form(*form))
         except PeftSentimentError as error:
-            return str(escape(str(error))), [], nothing
+            # Where the page keeps the file is nothing to its visitor.
+            return str(escape(str(error).replace(path, Path(path).name))), [], nothing
         rows = [list(render_row(opinion).values()) for opinion in opinions]
-        said = f"{len(opinions):,} reviews labelled."
+        said = f"{len(opinions):,} review{'' if len(opinions) == 1 else 's'} labelled."
         if is_more:
             said += f" The file has more; this page labels the first {MOST_FILE_REVIEWS:,}."
         written = write_table(opinions)
         return str(escape(said)), rows, gradio.update(value=str(written), interactive=True)
 
-    button.click(answer, [adapter, source], [message, table, download], **ONE_AT_A_TIME)
+    asked = [adapter, source, *form]
+    button.click(answer, asked, [message, table, download], **ONE_AT_A_TIME)
 
 
-def label_file(showcase: Showcase, name: str, path: str) -> tuple[list[Opinion], bool]:
+def _add_file_form(gradio: Any) -> list[Any]:  # noqa: ANN401 - a module, and its components
+    """Add the fields that say how a file is written; messages name them by the flags."""
+    unset = DataSettings()
+    with gradio.Accordion("How the file is written", open=False, elem_id="form"):
+        return [
+            gradio.Textbox(unset.text_column, label="--text-column: column of the texts"),
+            gradio.Textbox("", label="--delimiter: between the fields, if no comma or tab"),
+            gradio.Textbox(unset.encoding, label="--encoding: such as cp1252 or utf-16"),
+        ]
+
+
+def read_file_form(text_column: str, delimiter: str, encoding: str) -> DataSettings:
+    """Return how a file is written, as the page's fields say; an empty one says nothing.
+
+    Raises:
+        SettingsError: a field holds what can't be.
+    """
+    unset = DataSettings()
+    return DataSettings(
+        text_column=text_column.strip() or unset.text_column,
+        delimiter=delimiter or None,
+        encoding=encoding.strip() or unset.encoding,
+    )
+
+
+def label_file(
+    showcase: Showcase, name: str, path: str, settings: DataSettings
+) -> tuple[list[Opinion], bool]:
     """Label the first reviews of a file; also return whether it has more.
+
+    Args:
+        showcase: the adapters.
+        name: of the one that labels.
+        path: of the file.
+        settings: how it is written.
 
     Raises:
         DataError: it can't be read.
@@ -199,7 +235,7 @@ def label_file(showcase: Showcase, name: str, path: str) -> tuple[list[Opinion],
             f"{Path(path).name}: unpack the file first; a small one may hold a huge one."
         )
     texts: list[str] = []
-    for _, text in iterate_text_rows(Path(path), DataSettings()):
+    for _, text in iterate_text_rows(Path(path), settings):
         if len(texts) == MOST_FILE_REVIEWS:
             return showcase.label(name, texts), True
         texts.append(text)
