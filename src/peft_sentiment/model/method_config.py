@@ -1,7 +1,7 @@
 """The configuration of peft for a method, made from the settings for one encoder."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,6 +57,8 @@ def build_config(encoder: Encoder, settings: AdapterSettings) -> PeftConfig:
     values.pop(LORAPLUS_RATIO, None)
     if "fan_in_fan_out" in known:
         values["fan_in_fan_out"] = _is_transposed(encoder, values.get("target_modules"))
+    if values.get("use_dora") and "exclude_modules" not in settings.method_options:
+        values["exclude_modules"] = _find_lengthless(encoder, values["target_modules"]) or None
     with peft_settings_errors():
         return method.config_class(**values)
 
@@ -149,6 +151,24 @@ def _require_known_options(settings: AdapterSettings, known: set[str]) -> None:
             raise SettingsError(
                 f"{where} is no argument of peft.{title}. " + suggest(name, choices)
             )
+
+
+def _find_lengthless(encoder: Encoder, targets: Sequence[str]) -> list[str]:
+    """Return the layers of which an output has only weights of 0: DoRA would divide by 0 there.
+
+    It takes a weight apart into the length of each output's row and its direction (Liu et al.,
+    2024). The queries of a layer that takes the mean of all tokens have neither.
+    """
+    found = []
+    for name, module in encoder.model.named_modules():
+        weight = getattr(module, "weight", None)
+        if not any(ends_with(name, target) for target in targets) or weight is None:
+            continue
+        if weight.is_floating_point() and weight.ndim == 2:  # not of 4 or 8 bits
+            inputs = 0 if isinstance(module, Conv1D) else 1
+            if not weight.any(dim=inputs).all():
+                found.append(name)
+    return found
 
 
 def _is_transposed(encoder: Encoder, targets: Any) -> bool:  # noqa: ANN401 - a list or a text
