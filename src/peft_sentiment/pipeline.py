@@ -22,6 +22,7 @@ from peft_sentiment.inference.baselines import predict_baselines
 from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.interruptions import signals_put_off
 from peft_sentiment.model.adapters import count_parameters
+from peft_sentiment.model.learning_rates import choose_learning_rate, settle_learning_rates
 from peft_sentiment.model.memory import measure_peak_rss
 from peft_sentiment.processes import get_processes, working_alone
 from peft_sentiment.records import SCHEMA_VERSION, Predictions, Results, ValidationRecord
@@ -30,6 +31,7 @@ from peft_sentiment.reporting.comparison import show_comparison, show_confusion
 from peft_sentiment.reporting.console import (
     show_cache,
     show_heading,
+    show_learning_rate,
     show_parameters,
     show_passes,
     show_processes,
@@ -229,6 +231,13 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
     parameters = count_parameters(classifier.build_adapter(lessons.tokens))
     show_parameters(run.console, parameters)
     show_passes(run.console, settings.training, len(lessons.tokens))
+    show_learning_rate(
+        run.console,
+        settings.training,
+        settle_learning_rates(classifier.encoder_, settings.adapter, settings.training),
+        settings.adapter.method,
+        choose_learning_rate(classifier.encoder_, settings.adapter),
+    )
     show_processes(run.console, get_processes(), saver.identity.processes, settings.training)
     show_cache(run.console, classifier.plan_cache_bytes(lessons.tokens))
     events: list[Event] = list(saver.start.events) if saver.start else []

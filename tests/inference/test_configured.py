@@ -1,11 +1,16 @@
 """The classifier's parameters are settings of a run, checked like them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from peft_sentiment.config import AdapterSettings, ModelSettings, Settings, TrainingSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.model.learning_rates import LEARNING_RATES
+from peft_sentiment.records import StepRecord
+from peft_sentiment.records.reviews import Reviews
 
 
 def test_settings_can_be_set_and_read() -> None:
@@ -43,3 +48,17 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
         SentimentClassifier(learning_rat=1e-3)
     with pytest.raises(SettingsError, match="no setting 'dataset_name'"):
         SentimentClassifier(dataset_name="packaged/imdb")
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_method_is_trained_at_its_own_rate_where_none_is_named(
+    tiny_distilbert: Path, tiny_reviews: Reviews, method: str
+) -> None:
+    classifier = SentimentClassifier(
+        model_name_or_path=str(tiny_distilbert), method=method, bf16=False, num_train_epochs=1,
+        target_modules=None, max_length=48, warmup_steps=0,
+    )  # fmt: skip
+    classifier.build_base(sorted(set(tiny_reviews.labels)))
+    train = classifier.tokenize(tiny_reviews.take(range(40)))
+    steps = [e for e in classifier.iterate_fit(train, None) if isinstance(e, StepRecord)]
+    assert steps[0].learning_rate == LEARNING_RATES[method]

@@ -12,8 +12,8 @@ from peft_sentiment.config import AdapterSettings, TrainingSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.model import adapters
 from peft_sentiment.model.adapters import add_adapter
+from peft_sentiment.model.learning_rates import get_learning_rate_ratios
 from peft_sentiment.model.method_config import build_config
-from peft_sentiment.model.methods import get_learning_rate_ratios
 
 
 @pytest.mark.parametrize(

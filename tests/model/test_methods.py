@@ -28,8 +28,9 @@ from peft_sentiment.errors import SettingsError
 from peft_sentiment.model.adapters import adapter_off, add_adapter, alters_base, count_parameters
 from peft_sentiment.model.architectures import find_head_modules
 from peft_sentiment.model.encoder import Encoder
+from peft_sentiment.model.learning_rates import get_learning_rate_ratios
 from peft_sentiment.model.method_config import build_config
-from peft_sentiment.model.methods import METHODS, get_learning_rate_ratios
+from peft_sentiment.model.methods import METHODS
 from peft_sentiment.model.readers import can_score_packed, can_score_packed_with
 from peft_sentiment.model.saved_adapters import load_adapter, save_adapter
 from peft_sentiment.training.loop import train_steps

@@ -25,7 +25,7 @@ def add_methods(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this ty
     parser.add_argument(
         "--learning-rates",
         metavar="NAME=X,...",
-        help="learning rates of single methods, which need unlike ones, such as full=5e-5,ia3=5e-3",
+        help="learning rates of single methods instead of those that suit them, such as full=5e-5",
     )
     parser.add_argument(
         "--variants",

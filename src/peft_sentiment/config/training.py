@@ -51,13 +51,14 @@ class TrainingSettings:
     """Share of the unlabelled reviews that is learned from: those whose label the first classifier
     is surest of, as many of each label as its share of the training reviews."""
 
-    learning_rate: float = 1e-3
-    """Highest learning rate of adapter and head. When the loss jumps about, try a third."""
+    learning_rate: float = 0.0
+    """Highest learning rate of adapter and head. 0 takes the one of the method (docs/methods.md),
+    less for an encoder wider than the packaged one. When the loss jumps about, try a third."""
 
     head_learning_rate: float = 0.0
     """Highest learning rate of the head where the encoder is trained too. A lower one than the
     adapter's keeps it from being sure too soon of what few reviews say. 0 takes learning_rate, as
-    does the method head, which trains nothing else."""
+    does the method head, which trains nothing else; where that is 0, too, 2e-3 at most."""
 
     per_device_train_batch_size: int = 16
     """Reviews in memory at once while training. When memory is short, halve it and double
@@ -142,8 +143,6 @@ class TrainingSettings:
     """Feeds split, head, adapter, order of the reviews and dropout."""
 
     def __post_init__(self) -> None:
-        rate = self.learning_rate
-        require(0 < rate < float("inf"), "training.learning_rate", rate, "above 0")
         unknown = [name for name in self.report_to if name not in TRACKERS]
         known = f"of {', '.join(TRACKERS)}"
         require(not unknown, "training.report_to", list(self.report_to), known)
@@ -158,6 +157,7 @@ class TrainingSettings:
             value = getattr(self, name)
             require(value >= 1, f"training.{name}", value, "at least 1")
         for name in (
+            "learning_rate",
             "head_learning_rate",
             "num_train_epochs",
             "contrastive_epochs",

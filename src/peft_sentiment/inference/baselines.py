@@ -14,9 +14,6 @@ from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.reviews import Splits
 
-FULL_LEARNING_RATE = 1e-4
-"""Highest rate of full fine-tuning: what trains a small adapter well would tear up an encoder."""
-
 
 def predict_baselines(
     names: tuple[str, ...], classifier: SentimentClassifier, splits: Splits, train: LabelledTokens
@@ -72,9 +69,9 @@ def _predict_full(
     """Train every weight of another copy of the encoder, with the same reviews and passes."""
     unset = AdapterSettings(method="full")
     adapter = {item.name: getattr(unset, item.name) for item in dataclasses.fields(unset)}
-    rate = min(classifier.settings.training.learning_rate, FULL_LEARNING_RATE)
     full: SentimentClassifier = clone(classifier)
-    full.set_params(**adapter, learning_rate=rate, companion="none")
+    # What trains a small adapter well would tear up an encoder: the rate is the method's own.
+    full.set_params(**adapter, learning_rate=0.0, companion="none")
     full.build_base(splits.label_names)
     for _ in full.iterate_fit(train, full.tokenize(splits.validation)):
         pass

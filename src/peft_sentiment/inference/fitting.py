@@ -14,9 +14,9 @@ from peft_sentiment.evaluation.thresholds import build_calibration
 from peft_sentiment.model.adapters import add_adapter
 from peft_sentiment.model.architectures import find_head_modules
 from peft_sentiment.model.determinism import deterministic_algorithms
+from peft_sentiment.model.learning_rates import get_learning_rate_ratios, settle_learning_rates
 from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.model.method_config import build_config
-from peft_sentiment.model.methods import get_learning_rate_ratios
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.fit import Event, fit_adapter
 from peft_sentiment.training.loop import TrainingRun
@@ -93,15 +93,16 @@ def iterate_fit(
         DeviceMemoryError: memory ran out.
         CheckpointError, OutputError: a checkpoint does not fit, or can't be written.
     """
-    settings = classifier.settings
-    head = find_head_modules(classifier.encoder_, settings.adapter.modules_to_save)
+    settings, encoder = classifier.settings, classifier.encoder_
+    head = find_head_modules(encoder, settings.adapter.modules_to_save)
+    training = settle_learning_rates(encoder, settings.adapter, settings.training)
     run = TrainingRun(
         model=classifier.model_,
         train=train,
-        settings=settings.training,
+        settings=training,
         precision=classifier.precision_,
-        pad_id=int(classifier.encoder_.tokenizer.pad_token_id),
-        learning_rate_ratios=get_learning_rate_ratios(settings.adapter, settings.training, head),
+        pad_id=int(encoder.tokenizer.pad_token_id),
+        learning_rate_ratios=get_learning_rate_ratios(settings.adapter, training, head),
         began_with=None if saver is None else saver.identity.processes,
     )
     is_deterministic = settings.training.deterministic

@@ -12,7 +12,8 @@ from peft_sentiment.config import LORA_METHODS, AdapterSettings
 from peft_sentiment.errors import SettingsError, suggest
 from peft_sentiment.model.architectures import ends_with, find_head_modules, find_target_modules
 from peft_sentiment.model.encoder import Encoder
-from peft_sentiment.model.methods import LORA_NAMES, LORAPLUS_RATIO, METHODS, STARTS, Arguments
+from peft_sentiment.model.learning_rates import LORAPLUS_RATIO
+from peft_sentiment.model.methods import LORA_NAMES, METHODS, STARTS, Arguments
 
 FIXED_OPTIONS = (
     "task_type", "peft_type", "base_model_name_or_path", "revision", "inference_mode",

@@ -6,7 +6,7 @@ loaded and turned off in the same way, by us and by plain `peft`.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,7 @@ from peft import PeftConfig
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 
-from peft_sentiment.config import AdapterSettings, TrainingSettings
-from peft_sentiment.errors import SettingsError
+from peft_sentiment.config import AdapterSettings
 from peft_sentiment.model.architectures import (
     find_architecture,
     find_feedforward_modules,
@@ -61,40 +60,6 @@ class Method:
         default=lambda _encoder, _head: {}
     )
     refuse: Callable[[Encoder], str | None] = field(default=lambda _encoder: None)
-
-
-def get_learning_rate_ratios(
-    settings: AdapterSettings, training: TrainingSettings, head: Sequence[str]
-) -> dict[str, float]:
-    """Return module -> factor of its weights' learning rate, of those that have one of their own.
-
-    Args:
-        settings: of the adapter.
-        training: where the head's rate is set.
-        head: its modules.
-
-    Raises:
-        SettingsError: LoRA+'s factor is no number above 0.
-    """
-    ratios = _get_lora_plus_ratio(settings)
-    if training.head_learning_rate and settings.method != "head":
-        ratios |= dict.fromkeys(head, training.head_learning_rate / training.learning_rate)
-    return ratios
-
-
-def _get_lora_plus_ratio(settings: AdapterSettings) -> dict[str, float]:
-    """Return the factor of B's learning rate.
-
-    Source: Hayou et al., LoRA+: Efficient Low Rank Adaptation of Large Models, 2024.
-    """
-    if settings.method != "lora+":
-        return {}
-    ratio = settings.method_options.get(LORAPLUS_RATIO, DEFAULT_LORAPLUS_RATIO)
-    if not isinstance(ratio, int | float) or not 0 < ratio < math.inf:
-        raise SettingsError(
-            f"adapter.method_options.{LORAPLUS_RATIO} is {ratio!r}, but must be a number above 0."
-        )
-    return {"lora_B": float(ratio)}
 
 
 def count_virtual_tokens(settings: AdapterSettings) -> int:
@@ -202,11 +167,6 @@ def _refuse_named_head(encoder: Encoder) -> str | None:
         return "peft takes its own network, which ends in mlp_head, for the module named head"
     return _refuse_decoder(encoder)
 
-
-LORAPLUS_RATIO = "loraplus_lr_ratio"
-"""Option of lora+: the learning rate of B over that of A; peft's name for it."""
-
-DEFAULT_LORAPLUS_RATIO = 16.0
 
 LORA_NAMES = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights")
 

@@ -30,6 +30,9 @@ FEW_LABELS = 500
 """Training reviews up to which the preset for few is worth a try: between 300 and 1,000, with which
 it was compared (docs/experiments.md, 2026-11-27)."""
 
+MUCH_HIGHER = 4.0
+"""Times the rate that suits a method from which on the user is told."""
+
 DemoRow = tuple[str, str, float, str, float]
 """Review, label and confidence of the PEFT model, label and confidence of the base model."""
 
@@ -120,6 +123,28 @@ def show_passes(console: Console, settings: TrainingSettings, reviews: int) -> N
     say(console, f"Passes   {before}{passes:g} over {as_count(reviews)} reviews{origin}")
     if reviews <= FEW_LABELS and not (pairs or settings.linear_probing):
         say(console, "For so few labels there is --preset few-labels, and --unlabelled FILE")
+
+
+def show_learning_rate(
+    console: Console, asked: TrainingSettings, settled: TrainingSettings, method: str, suits: float
+) -> None:
+    """Show the rate that the method has decided, or that the one asked for is far above it.
+
+    Args:
+        console: where to write.
+        asked: the settings as they were given.
+        settled: with the rates that the training has.
+        method: what is trained.
+        suits: the rate that suits it.
+    """
+    rate = settled.learning_rate
+    if not asked.learning_rate:
+        own = settled.head_learning_rate
+        head = f", the head {own:g}" if own and own != rate and method != "head" else ""
+        say(console, f"Rate     {rate:g} at most{head}, which suits {method}")
+    elif rate > MUCH_HIGHER * suits:
+        times = f"{rate / suits:.0f} times the {suits:g} that suits {method}"
+        say(console, f"Rate     {rate:g}, {times}; --learning-rate 0 takes that")
 
 
 def show_processes(

@@ -23,7 +23,12 @@ def build_optimizer(
         model: whose weights that require a gradient are trained.
         settings: of the run.
         ratios: module -> factor of its weights' learning rate.
+
+    Raises:
+        ValueError: the rate is still to be chosen by the method.
     """
+    if not settings.learning_rate:
+        raise ValueError("learning_rate is 0: settle it before the training")
     groups: dict[float, list[nn.Parameter]] = {1.0: []}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
