@@ -513,6 +513,7 @@ def test_a_comparison_of_runs_on_different_reviews(
         (["--method", "lora", "--target-modules", "q_line"], "q_line"),
         (["--method", "ln_tuning", "--linear-probing"], "training.linear_probing is on"),
         (["--method", "prompt_tuning", "--contrastive-epochs", "1"], "contrastive_epochs is 1"),
+        (["--method", "p_tuning", "--max-length", "128"], "--crop-length or --max-length to 108"),
     ],
 )
 def test_what_the_encoder_can_not_have_is_told_before_it_is_scored(

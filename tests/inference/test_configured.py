@@ -1,9 +1,11 @@
 """The classifier's parameters are settings of a run, checked like them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import MAX_POSITIONS
 
 from peft_sentiment.config import AdapterSettings, ModelSettings, Settings, TrainingSettings
 from peft_sentiment.errors import SettingsError
@@ -62,3 +64,22 @@ def test_a_method_is_trained_at_its_own_rate_where_none_is_named(
     train = classifier.tokenize(tiny_reviews.take(range(40)))
     steps = [e for e in classifier.iterate_fit(train, None) if isinstance(e, StepRecord)]
     assert steps[0].learning_rate == LEARNING_RATES[method]
+
+
+def test_learnt_tokens_need_room_only_beside_what_is_read_at_once(
+    tiny_distilbert: Path, tiny_reviews: Reviews
+) -> None:
+    longest = MAX_POSITIONS
+    settings: dict[str, Any] = {
+        "model_name_or_path": str(tiny_distilbert), "method": "p_tuning", "target_modules": None,
+        "bf16": False, "num_train_epochs": 1, "max_length": longest,
+        "method_options": {"num_virtual_tokens": 8, "encoder_hidden_size": 8},
+    }  # fmt: skip
+    texts, labels = tiny_reviews.texts[:16], tiny_reviews.labels[:16]
+    fitting = {"window_length": longest - 8, "crop_length": longest - 8}
+    fitted = SentimentClassifier(**settings, **fitting).fit(texts, labels)
+    assert len(fitted.predict([" ".join(texts)])) == 1
+    for name in fitting:
+        flag = f"--{name.replace('_', '-')} or --max-length to {longest - 8} or less"
+        with pytest.raises(SettingsError, match=flag):
+            SentimentClassifier(**settings, **{**fitting, name: 0}).fit(texts, labels)

@@ -163,6 +163,11 @@ class DataSettings:
             unique = len(set(self.label_names)) == len(self.label_names) >= 2
             require(unique, "data.label_names", list(self.label_names), "two or more unlike names")
 
+    @property
+    def longest_window(self) -> int:
+        """Most tokens of a review that are scored at once."""
+        return min(self.window_length or self.max_length, self.max_length)
+
     def _require_streamable(self) -> None:
         size, name = self.shuffle_buffer_size, "data.shuffle_buffer_size"
         is_size = size == "full" or (isinstance(size, int) and size >= 1)

@@ -27,7 +27,12 @@ from peft_sentiment.inference.scoring import (
     score_texts,
     score_without_adapter,
 )
-from peft_sentiment.model.encoder import Encoder, load_encoder, require_length_fits
+from peft_sentiment.model.encoder import (
+    Encoder,
+    load_encoder,
+    require_length_fits,
+    require_prompts_fit,
+)
 from peft_sentiment.model.exported_files import is_export
 from peft_sentiment.model.methods import count_virtual_tokens
 from peft_sentiment.model.precision import Precision, choose_precision, pick_device
@@ -135,8 +140,10 @@ class SentimentClassifier(ConfiguredClassifier):
         self.precision_: Precision = get_processes().agree(
             lambda: choose_precision(device, settings.training, shape)
         )
-        extra = count_virtual_tokens(settings.adapter)
-        require_length_fits(encoder, settings.data.max_length + extra)
+        require_length_fits(encoder, settings.data.max_length)
+        prompts = count_virtual_tokens(settings.adapter)
+        setting = "--window-length or --max-length"
+        require_prompts_fit(encoder, settings.data.longest_window, prompts, setting)
         self.model_: nn.Module = nn.Module.to(encoder.model, device)
         self.calibration_: Calibration | None = None
         self.companion_: Companion | None = None

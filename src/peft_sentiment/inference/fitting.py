@@ -14,9 +14,11 @@ from peft_sentiment.evaluation.thresholds import build_calibration
 from peft_sentiment.model.adapters import add_adapter
 from peft_sentiment.model.architectures import find_head_modules
 from peft_sentiment.model.determinism import deterministic_algorithms
+from peft_sentiment.model.encoder import require_prompts_fit
 from peft_sentiment.model.learning_rates import get_learning_rate_ratios, settle_learning_rates
 from peft_sentiment.model.memory import memory_advice
 from peft_sentiment.model.method_config import build_config
+from peft_sentiment.model.methods import count_virtual_tokens
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.training.fit import Event, fit_adapter
 from peft_sentiment.training.loop import TrainingRun
@@ -61,6 +63,7 @@ def require_trainable(classifier: "SentimentClassifier") -> None:
     settings, encoder = classifier.settings, classifier.encoder_
     config = build_config(encoder, settings.adapter)
     require_known_head(encoder.model, config, settings.training)
+    _require_stretches_fit(classifier)
 
 
 def build_adapter(classifier: "SentimentClassifier", train: LabelledTokens) -> PeftModel:
@@ -70,6 +73,7 @@ def build_adapter(classifier: "SentimentClassifier", train: LabelledTokens) -> P
         SettingsError: the encoder can't have the method, or peft refuses its settings.
     """
     settings, encoder = classifier.settings, classifier.encoder_
+    _require_stretches_fit(classifier)
     batches = iterate_padded_batches(
         train.reviews,
         settings.training.per_device_train_batch_size,
@@ -78,6 +82,14 @@ def build_adapter(classifier: "SentimentClassifier", train: LabelledTokens) -> P
     )
     model = add_adapter(encoder, settings.adapter, settings.training.seed, batches)
     return model.to(classifier.precision_.device)
+
+
+def _require_stretches_fit(classifier: "SentimentClassifier") -> None:
+    """Check that learnt tokens fit in front of what training reads of a review."""
+    settings, whole = classifier.settings, classifier.settings.data.max_length
+    tokens = min(settings.training.crop_length or whole, whole)
+    prompts = count_virtual_tokens(settings.adapter)
+    require_prompts_fit(classifier.encoder_, tokens, prompts, "--crop-length or --max-length")
 
 
 def iterate_fit(

@@ -133,6 +133,27 @@ def require_length_fits(encoder: Encoder, max_length: int) -> None:
         )
 
 
+def require_prompts_fit(encoder: Encoder, tokens: int, prompts: int, setting: str) -> None:
+    """Check that learnt tokens fit in front of what is read of a review at once.
+
+    Args:
+        encoder: that reads both.
+        tokens: of a review, at most.
+        prompts: learnt tokens.
+        setting: that says how many tokens of a review there are, as a flag.
+
+    Raises:
+        SettingsError: they don't.
+    """
+    longest = get_longest_input(encoder)
+    if prompts and longest is not None and tokens + prompts > longest:
+        raise SettingsError(
+            f"adapter.method puts {prompts} learnt tokens in front of the {tokens} of a review, "
+            f"but {encoder.name} reads at most {longest}. Set {setting} to {longest - prompts} or "
+            "less."
+        )
+
+
 def turn_off_body_dropout(config: PreTrainedConfig) -> None:
     """Set every dropout rate inside the encoder to 0; a head that has none of its own follows."""
     for name in BODY_DROPOUTS:
