@@ -12,11 +12,11 @@ REFERENCE_WIDTH = 384
 """Width of the encoder that the rates were chosen on."""
 
 LEARNING_RATES: Mapping[str, float] = {
-    "lora": 2e-3, "rslora": 6e-4, "dora": 2e-3, "lora+": 3e-4, "pissa": 6e-4, "olora": 6e-4,
-    "orthogonal": 2e-3, "eva": 2e-3, "adalora": 6e-3, "ia3": 6e-3, "vera": 6e-3, "loha": 3e-3,
-    "lokr": 3e-3, "oft": 1e-3, "boft": 3e-3, "fourierft": 1e-2, "vblora": 6e-3, "randlora": 2e-3,
-    "hra": 2e-3, "ln_tuning": 3e-3, "prefix_tuning": 1e-2, "prompt_tuning": 1e-2, "p_tuning": 3e-3,
-    "bitfit": 3e-3, "head": 2e-3, "full": 1e-4,
+    "lora": 2e-3, "rslora": 6e-4, "dora": 2e-3, "lora+": 3e-4, "pissa": 1e-3, "olora": 1e-3,
+    "orthogonal": 2e-3, "eva": 2e-3, "adalora": 2e-2, "ia3": 2e-2, "vera": 6e-2, "loha": 2e-2,
+    "lokr": 2e-2, "oft": 3e-3, "boft": 1e-2, "fourierft": 3e-2, "vblora": 2e-2, "randlora": 6e-4,
+    "hra": 6e-3, "ln_tuning": 3e-3, "prefix_tuning": 1e-2, "prompt_tuning": 1e-2, "p_tuning": 1e-3,
+    "bitfit": 6e-3, "head": 2e-3, "full": 1e-4,
 }  # fmt: skip
 """Method -> its highest rate with `REFERENCE_WIDTH`: docs/experiments.md, 2026-11-27."""
 
