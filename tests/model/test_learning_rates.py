@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_training import load_tiny_encoder
@@ -39,6 +40,21 @@ def test_a_wider_encoder_takes_less_in_proportion_and_a_narrower_one_no_more(
 def test_adapters_in_every_linear_layer_take_half(encoder: Encoder) -> None:
     everywhere = AdapterSettings(target_modules=("all-linear",))
     assert choose_learning_rate(encoder, everywhere) == LEARNING_RATES["lora"] / 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"use_rslora": True}, "rslora"),
+        ({"init_lora_weights": "pissa"}, "pissa"),
+        ({"init_lora_weights": "gaussian"}, "lora"),
+        ({"use_dora": True}, "dora"),
+    ],
+)
+def test_lora_with_the_settings_of_another_method_has_its_rate(
+    encoder: Encoder, settings: dict[str, Any], kind: str
+) -> None:
+    assert choose_learning_rate(encoder, AdapterSettings(**settings)) == LEARNING_RATES[kind]
 
 
 def test_a_rate_that_is_named_stays(encoder: Encoder) -> None:

@@ -39,11 +39,21 @@ def choose_learning_rate(encoder: Encoder, adapter: AdapterSettings) -> float:
     changes of what it computes (Yang et al., Tensor Programs V, 2022). A narrower encoder than
     the one of the rates has theirs.
     """
-    width = int(encoder.model.config.hidden_size)
-    rate = LEARNING_RATES[adapter.method] * min(1.0, REFERENCE_WIDTH / width)
+    width = int(getattr(encoder.model.config, "hidden_size", REFERENCE_WIDTH))
+    rate = LEARNING_RATES[_name_kind(adapter)] * min(1.0, REFERENCE_WIDTH / width)
     if adapter.target_modules is not None and "all-linear" in adapter.target_modules:
         rate *= SHARE_IN_EVERY_LAYER
     return rate
+
+
+def _name_kind(adapter: AdapterSettings) -> str:
+    """Return the method that the settings come to: lora with use_rslora is rslora."""
+    if adapter.method != "lora":
+        return adapter.method
+    start = adapter.init_lora_weights
+    if adapter.use_rslora:
+        return "rslora"
+    return start if isinstance(start, str) and start in LEARNING_RATES else "lora"
 
 
 def settle_learning_rates(
