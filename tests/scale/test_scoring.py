@@ -137,3 +137,12 @@ def test_the_engine_asks_for_files_and_a_folder(
 ) -> None:
     assert main(["predict", "--engine", "ray", *arguments]) == 2
     assert "--engine ray labels files" in capsys.readouterr().err
+
+
+def test_the_engine_reads_utf8_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["predict", "--engine", "ray", "--file", "a.csv", "--output", "labels"]
+    folder = ["--adapter", "no-such-folder"]
+    assert main([*arguments, *folder, "--encoding", "cp1252"]) == 2
+    assert "--engine ray reads UTF-8" in capsys.readouterr().err
+    assert main([*arguments, *folder, "--encoding", "UTF-8"]) == 2
+    assert "no-such-folder: no such adapter" in capsys.readouterr().err

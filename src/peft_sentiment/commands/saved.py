@@ -21,6 +21,7 @@ from peft_sentiment.commands.flags import (
     list_settings,
 )
 from peft_sentiment.config import load_settings
+from peft_sentiment.data.utf8 import is_utf8
 from peft_sentiment.errors import SettingsError
 
 
@@ -161,7 +162,7 @@ def run_ray_prediction(parsed: argparse.Namespace) -> None:
     if parsed.workers is not None and parsed.workers < 1:
         raise SettingsError(f"--workers is {parsed.workers}, but must be at least 1.")
     data = load_settings(overrides=parsed.overrides).data
-    if "encoding" in parsed.overrides.get("data", {}) or data.delimiter is not None:
+    if not is_utf8(data.encoding) or data.delimiter is not None:
         raise SettingsError(
             "--engine ray reads UTF-8, and CSV and TSV files by their ending. Leave --encoding and "
             "--delimiter out, and convert the files."

@@ -58,7 +58,7 @@ def open_utf8(
     try:
         with _open_bytes(path) as file:
             errors = "surrogateescape" if keep_broken else "strict"
-            recoded = file if _is_utf8(encoding) else _RecodedFile(path, file, encoding, errors)
+            recoded = file if is_utf8(encoding) else _RecodedFile(path, file, encoding, errors)
             raw = _CheckedFile(path, recoded, allow_nul, not keep_broken)
             checked = io.BufferedReader(raw, _BLOCK_BYTES)
             with io.TextIOWrapper(checked, "utf-8-sig", errors, newline) as text:
@@ -88,14 +88,15 @@ def find_broken_byte(text: str, encoding: str = UTF_8, *, allow_nul: bool = True
     return f"there is {_describe_broken(byte, encoding)}"
 
 
-def _is_utf8(encoding: str) -> bool:
+def is_utf8(encoding: str) -> bool:
+    """Tell whether a codec's name stands for UTF-8, with a byte order mark or without."""
     return codecs.lookup(encoding).name in (UTF_8, "utf-8-sig")
 
 
 def _describe_broken(byte: int, encoding: str, of_file: int | None = None) -> str:
     """Return what is wrong with a byte, and what to do; `of_file` is its place, from 1."""
     place = "a byte 0x" if of_file is None else f"byte {of_file:,} of the file is 0x"
-    if _is_utf8(encoding):
+    if is_utf8(encoding):
         likely = "utf-16" if of_file == 1 and byte in (0xFF, 0xFE) else "cp1252"
         wrong = "not UTF-8"
         advice = f"Save the file as UTF-8, or name its encoding, such as --encoding {likely}."
