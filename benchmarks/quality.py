@@ -172,7 +172,7 @@ def train_self_taught(train: Reviews, draw: int) -> tuple[Predict, int]:
 
 
 def train_full(train: Reviews, draw: int) -> tuple[Predict, int]:
-    """Train every weight, at a tenth of the rate, and few reviews for longer than adapters."""
+    """Train every weight, at a twentieth of LoRA's rate, and few reviews for longer."""
     changes = {"method": "full", "learning_rate": 1e-4, "reviews_to_pass": 6000}
     classifier, steps = _train_preset(train, draw, changes, "quickstart")
     return lambda texts: classifier.predict(texts).tolist(), steps
