@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tiny_training import load_tiny_encoder
+from torch import nn
 
 from peft_sentiment.config import METHODS, AdapterSettings, TrainingSettings
 from peft_sentiment.model.encoder import Encoder
@@ -16,6 +17,7 @@ from peft_sentiment.model.learning_rates import (
     choose_learning_rate,
     settle_learning_rates,
 )
+from peft_sentiment.training.method_steps import build_optimizer
 
 
 @pytest.fixture
@@ -71,3 +73,8 @@ def test_the_head_learns_at_its_own_highest_rate_beside_a_faster_method(encoder:
     slow = dataclasses.replace(unnamed, head_learning_rate=1e-5)
     settled = settle_learning_rates(encoder, AdapterSettings(method="vera"), slow)
     assert settled.head_learning_rate == 1e-5
+
+
+def test_no_training_begins_at_a_rate_that_is_still_to_be_chosen() -> None:
+    with pytest.raises(ValueError, match="settle it"):
+        build_optimizer(nn.Linear(1, 1), TrainingSettings(), {})

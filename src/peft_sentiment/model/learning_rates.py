@@ -20,7 +20,7 @@ LEARNING_RATES: Mapping[str, float] = {
 }  # fmt: skip
 """Method -> its highest rate with `REFERENCE_WIDTH`: docs/experiments.md, 2026-11-27."""
 
-HEAD_RATE = 2e-3
+HEAD_RATE = LEARNING_RATES["head"]
 """Highest rate of a head beside a method that has a higher one."""
 
 SHARE_IN_EVERY_LAYER = 0.5

@@ -171,12 +171,12 @@ def _add_file(gradio: Any, showcase: Showcase, adapter: Any) -> None:  # noqa: A
     table = gradio.Dataframe(headers=list(COLUMNS), interactive=False, wrap=True, elem_id="table")
     download = gradio.DownloadButton("Download as CSV", interactive=False, elem_id="download")
 
-    def answer(name: str, path: str | None, *form: str) -> tuple[str, list[list[str]], Any]:
+    def answer(name: str, path: str | None, *written: str) -> tuple[str, list[list[str]], Any]:
         nothing = gradio.update(value=None, interactive=False)
         if not path:
             return str(escape("Choose a file first.")), [], nothing
         try:
-            opinions, is_more = label_file(showcase, name, path, read_file_form(*form))
+            opinions, is_more = label_file(showcase, name, path, read_file_form(*written))
         except PeftSentimentError as error:
             # Where the page keeps the file is nothing to its visitor.
             return str(escape(str(error).replace(path, Path(path).name))), [], nothing
@@ -184,8 +184,8 @@ def _add_file(gradio: Any, showcase: Showcase, adapter: Any) -> None:  # noqa: A
         said = f"{len(opinions):,} review{'' if len(opinions) == 1 else 's'} labelled."
         if is_more:
             said += f" The file has more; this page labels the first {MOST_FILE_REVIEWS:,}."
-        written = write_table(opinions)
-        return str(escape(said)), rows, gradio.update(value=str(written), interactive=True)
+        table_path = write_table(opinions)
+        return str(escape(said)), rows, gradio.update(value=str(table_path), interactive=True)
 
     asked = [adapter, source, *form]
     button.click(answer, asked, [message, table, download], **ONE_AT_A_TIME)
