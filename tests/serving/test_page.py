@@ -1,6 +1,7 @@
 """The page to try adapters on, as a person uses it: in a browser."""
 
 import gzip
+import os
 import socket
 import subprocess
 import sys
@@ -30,11 +31,14 @@ DEMO = [sys.executable, "-m", "peft_sentiment.cli", "demo", "--web", "--no-bf16"
 
 
 @pytest.fixture(scope="module")
-def address(finished_tiny_run: TinyRun) -> Iterator[str]:
+def address(finished_tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("gradio")
+    # Files sent to the page and made by it are kept here, and gone when it has ended.
+    kept = tmp_path_factory.mktemp("kept")
     folder, port = finished_tiny_run.adapter, find_free_port()
     command = [*DEMO, f"first={folder}", f"second={folder}", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "TMPDIR": str(kept)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
             said = process.stdout.readline()
@@ -43,6 +47,8 @@ def address(finished_tiny_run: TinyRun) -> Iterator[str]:
         finally:
             process.terminate()  # Ctrl-C is ignored by what a shell has started in the background.
             process.stdout.read()
+    assert [path for path in kept.rglob("*") if path.is_file()] == []
+    assert process.returncode == 0
 
 
 @pytest.fixture

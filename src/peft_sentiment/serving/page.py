@@ -18,6 +18,7 @@ from peft_sentiment.data.checks import clean_text
 from peft_sentiment.data.sources import iterate_text_rows
 from peft_sentiment.data.utf8 import GZIP
 from peft_sentiment.errors import DataError, PeftSentimentError, SettingsError, build_missing_error
+from peft_sentiment.interruptions import termination_raised
 from peft_sentiment.reporting.highlights import HighlightedReview, Piece, highlight
 from peft_sentiment.reporting.terminal import say
 from peft_sentiment.serving.showcase import SAMPLE_REVIEWS, Opinion, Showcase
@@ -55,7 +56,7 @@ footer {display: none !important}
 
 
 def serve_page(showcase: Showcase, host: str, port: int, console: Console) -> None:
-    """Show the page until Ctrl-C.
+    """Show the page until Ctrl-C or SIGTERM; what visitors have sent and fetched goes with it.
 
     Args:
         showcase: the adapters.
@@ -66,18 +67,27 @@ def serve_page(showcase: Showcase, host: str, port: int, console: Console) -> No
     Raises:
         SettingsError: Gradio is not installed, or the port is taken.
     """
-    page = launch_page(showcase, host, port)
-    say(console, f"The page is at {page.local_url} until Ctrl-C.")
-    page.block_thread()
+    # SIGTERM may come as soon as the folder is there.
+    with termination_raised(), tempfile.TemporaryDirectory(prefix="peft-sentiment-") as folder:
+        page = launch_page(showcase, host, port, folder)
+        say(console, f"The page is at {page.local_url} until Ctrl-C.")
+        page.block_thread()
 
 
-def launch_page(showcase: Showcase, host: str, port: int) -> Any:  # noqa: ANN401 - Gradio's Blocks
-    """Start the page in threads of its own, and return it; its `close` ends it.
+def launch_page(showcase: Showcase, host: str, port: int, folder: str) -> Any:  # noqa: ANN401
+    """Start the page in threads of its own, and return Gradio's Blocks.
+
+    Args:
+        showcase: the adapters.
+        host: address to listen on.
+        port: to listen on.
+        folder: for files that are sent to the page and fetched from it.
 
     Raises:
         SettingsError: as in `serve_page`.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+    # Both are read when Gradio is imported.
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": folder}
     gradio = import_gradio()
     page = build_page(gradio, showcase)
     try:
@@ -184,7 +194,7 @@ def _add_file(gradio: Any, showcase: Showcase, adapter: Any) -> None:  # noqa: A
         said = f"{len(opinions):,} review{'' if len(opinions) == 1 else 's'} labelled."
         if is_more:
             said += f" The file has more; this page labels the first {MOST_FILE_REVIEWS:,}."
-        table_path = write_table(opinions)
+        table_path = write_table(opinions, Path(download.GRADIO_CACHE))
         return str(escape(said)), rows, gradio.update(value=str(table_path), interactive=True)
 
     asked = [adapter, source, *form]
@@ -250,10 +260,9 @@ def render_row(opinion: Opinion) -> Mapping[str, str]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def write_table(opinions: list[Opinion]) -> Path:
-    """Write a table for downloading; return its path in the machine's temporary folder."""
-    folder = Path(tempfile.mkdtemp(prefix="peft-sentiment-"))
-    path = folder / "labelled.csv"
+def write_table(opinions: list[Opinion], folder: Path) -> Path:
+    """Write a table for downloading, in a folder of its own within another; return its path."""
+    path = Path(tempfile.mkdtemp(dir=folder)) / "labelled.csv"
     labels = list(opinions[0].tuned) if opinions else []
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
