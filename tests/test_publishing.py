@@ -43,6 +43,7 @@ def test_a_run_leaves_a_card_that_the_hub_can_read(finished_tiny_run: TinyRun) -
     assert "0 = negative, 1 = positive" in card.content
     assert "more than 16 tokens is scored in windows" in card.content
     assert f"| PEFT | {100 * scores.accuracy:.1f} (" in card.content
+    assert re.search(r"steps \([\d.]+ passes, learning rate [\d.e-]+ at most\)\.", card.content)
     for heading in ("Use", "Evaluation", "Training", "Limits", "Licences"):
         assert f"## {heading}\n" in card.content
 

@@ -70,6 +70,17 @@ def test_the_page_shows_the_figures_of_the_results(tiny_run: TinyRun) -> None:
         assert f"{100 * scores.accuracy:.1f}" in html
         assert all(f">{count}<small>" in html for row in scores.confusion for count in row)
     assert f"<dt>reviews fixed</dt><dd>{results.improvement.fixed}</dd>" in html
+    training = results.training
+    assert f"({training.epochs:.3g} passes, learning rate {training.learning_rate:.3g} at" in html
+
+
+def test_results_from_before_rates_were_recorded_are_still_shown(tiny_run: TinyRun) -> None:
+    path = tiny_run.output / "results.json"
+    values = json.loads(path.read_text())
+    del values["training"]["learning_rate"], values["training"]["epochs"]
+    path.write_text(json.dumps(values))
+    html = write_report(tiny_run.output).read_text(encoding="utf-8")
+    assert f"{values['training']['steps']} steps, as many as planned" in html
 
 
 def test_a_model_without_predictions_is_left_out_of_the_curves(tiny_run: TinyRun) -> None:

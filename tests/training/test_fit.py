@@ -260,6 +260,7 @@ def test_a_summary_adds_up() -> None:
     assert summary.final_loss == pytest.approx(0.3)
     assert summary.best_step == 10
     assert summary.stopped_early
+    assert (summary.epochs, summary.learning_rate) == (2.0, 0.1)
     assert [record.step for record in summary.validations] == [10, 20]
     last = summarize_training(events, is_best_restored=False)
     assert last == dataclasses.replace(summary, best_step=20)

@@ -149,6 +149,8 @@ class TrainingRecord:
         final_loss: mean loss of the last tenth of the steps.
         best_step: step whose weights were kept.
         stopped_early: whether validation ended the run before its last step.
+        epochs: passes over the training reviews.
+        learning_rate: highest rate of the steps; a head may have had another.
     """
 
     seconds: float
@@ -160,6 +162,8 @@ class TrainingRecord:
     best_step: int
     stopped_early: bool
     validations: tuple[ValidationRecord, ...]
+    epochs: float = 0.0
+    learning_rate: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from peft_sentiment.errors import AdapterError
 from peft_sentiment.files import write_text
 from peft_sentiment.records import Results
 from peft_sentiment.reporting.html import build_environment
-from peft_sentiment.reporting.page import build_score_grid
+from peft_sentiment.reporting.page import build_score_grid, describe_schedule
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -122,6 +122,7 @@ def render_model_card(facts: CardFacts) -> str:
         metadata=facts.metadata,
         results=results,
         scores=None if results is None else build_score_grid(results.models),
+        schedule="" if results is None else describe_schedule(results.training),
         base_licence=BASE_LICENCES.get(facts.base or ""),
         data_licence=UNSTATED_DATA.get(facts.dataset or ""),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_sentiment.evaluation.examples import Example, select_examples
-from peft_sentiment.records import PairComparison, Results, Scores
+from peft_sentiment.records import PairComparison, Results, Scores, TrainingRecord
 from peft_sentiment.reporting import pictures
 from peft_sentiment.reporting.charts import Chart
 from peft_sentiment.reporting.highlights import HighlightedReview, highlight
@@ -218,9 +218,17 @@ def describe_training(results: Results) -> str:
     record = results.training
     end = "stopped early by validation" if record.stopped_early else "as many as planned"
     return (
-        f"{as_count(record.steps)} steps, {end}, at {as_rate(record.reviews_per_second)} reviews a "
-        f"second; the weights of step {as_count(record.best_step)} were kept."
+        f"{as_count(record.steps)} steps{describe_schedule(record)}, {end}, at "
+        f"{as_rate(record.reviews_per_second)} reviews a second; the weights of step "
+        f"{as_count(record.best_step)} were kept."
     )
+
+
+def describe_schedule(record: TrainingRecord) -> str:
+    """Return passes and learning rate in brackets; nothing for records of before they had them."""
+    if not record.learning_rate:
+        return ""
+    return f" ({record.epochs:.3g} passes, learning rate {record.learning_rate:.3g} at most)"
 
 
 def describe_calibration(results: Results) -> str:

@@ -315,4 +315,6 @@ def summarize_training(events: Sequence[Event], is_best_restored: bool) -> Train
         best_step=best[-1] if best else len(steps),
         stopped_early=len(steps) < steps[-1].steps,
         validations=validations,
+        epochs=steps[-1].epoch,
+        learning_rate=max(step.learning_rate for step in steps),
     )
