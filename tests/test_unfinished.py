@@ -19,6 +19,7 @@ from peft_sentiment import foundation, pipeline, unfinished
 from peft_sentiment.config import Settings, load_settings
 from peft_sentiment.errors import CheckpointError, DivergenceError, InterruptionError, OutputError
 from peft_sentiment.files import locked
+from peft_sentiment.inference.classifier import SentimentClassifier
 from peft_sentiment.training import loop
 from peft_sentiment.training.checkpoints import list_checkpoints
 
@@ -208,13 +209,17 @@ def test_a_loss_that_is_no_number_lists_its_reviews_and_keeps_the_last_good_chec
         original(what, math.nan if step == 4 else value, step, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "require_finite", fail_at_step_4)
+    changes = {"output": {"save_steps": 1}, "training": {"eval_steps": 2}}
     with pytest.raises(DivergenceError, match=r"loss of step 4 is nan at learning rate") as error:
-        run(settings.updated({"output": {"save_steps": 1}}, "test"))
+        run(settings.updated(changes, "test"))
     rows = [json.loads(line) for line in (output / "diverged.jsonl").read_text().splitlines()]
     assert len(rows) == 8
     assert all(row["text"] and row["label"] in ("negative", "positive") for row in rows)
     assert str(output / "diverged.jsonl") in str(error.value)
     assert str(output / "checkpoints" / "checkpoint-3") in str(error.value)
+    rescued = output / "checkpoints" / "interrupted"
+    assert re.search(rf"of step 2 \(accuracy .* saved in {rescued};", str(error.value))
+    assert SentimentClassifier.load(rescued).predict(["A film."])[0] in ("negative", "positive")
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -55,7 +55,7 @@ from peft_sentiment.training.fit import Event, summarize_training
 from peft_sentiment.training.saving import CheckpointSaver
 from peft_sentiment.training.trackers import Trackers, open_trackers
 from peft_sentiment.unfinished import (
-    diverged_reviews_listed,
+    divergence_told,
     open_checkpoints,
     outputs_locked,
     remove_unfinished,
@@ -225,7 +225,7 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
 
     Raises:
         InterruptionError: by Ctrl-C or SIGTERM; says how to go on.
-        DivergenceError: the loss is no number any more; says where the reviews are listed.
+        DivergenceError: the loss is no number any more, or that of guessing; says what is left.
     """
     classifier, lessons, settings = foundation.classifier, foundation.lessons, run.settings
     parameters = count_parameters(classifier.build_adapter(lessons.tokens))
@@ -243,7 +243,7 @@ def train_adapter(run: Run, foundation: Foundation, saver: CheckpointSaver) -> T
     events: list[Event] = list(saver.start.events) if saver.start else []
     with (
         signals_put_off() as stop,
-        diverged_reviews_listed(settings, lessons.reviews, saver),
+        divergence_told(settings, classifier, lessons.reviews, saver, events),
         TrainingProgress(run.console, settings.training.logging_steps) as progress,
     ):
         saver.is_stopping = lambda: bool(stop)

@@ -22,8 +22,9 @@ from peft_sentiment.interruptions import StopRequest, Termination
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.model.speed import AttentionForms
 from peft_sentiment.processes import get_processes
-from peft_sentiment.records import ContrastRecord
+from peft_sentiment.records import ContrastRecord, ValidationRecord
 from peft_sentiment.records.reviews import Reviews
+from peft_sentiment.reporting.numbers import as_percent
 from peft_sentiment.reporting.unfinished import ask_to_resume, show_note
 from peft_sentiment.training.checkpoints import Checkpoint, Event
 from peft_sentiment.training.identity import (
@@ -236,9 +237,7 @@ def save_interrupted(
             stop.exit_code,
         )
     step = max(steps)
-    folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER / INTERRUPTED_FOLDER
-    if get_processes().is_main:
-        classifier.save(folder)
+    folder = _save_aside(settings, classifier)
     return InterruptionError(
         f"Stopped after step {step}. {GO_ON}. The adapter as it stands is saved in {folder}; try "
         f"it with: peft-sentiment demo {folder}. Earlier results are unchanged.",
@@ -247,34 +246,66 @@ def save_interrupted(
 
 
 @contextmanager
-def diverged_reviews_listed(
-    settings: Settings, train: Reviews, saver: CheckpointSaver
+def divergence_told(
+    settings: Settings,
+    classifier: SentimentClassifier,
+    train: Reviews,
+    saver: CheckpointSaver,
+    events: Sequence[Event],
 ) -> Iterator[None]:
-    """List the reviews at which a training in this block diverges, and say where.
+    """Keep what is left of a training that diverges in this block, and say where.
+
+    Args:
+        settings: of the run.
+        classifier: that is trained; if there was a validation, with the best weights by then.
+        train: the training reviews; those of a step whose loss is no number are listed.
+        saver: of the checkpoints.
+        events: of the training, as they come.
 
     Raises:
-        DivergenceError: with the place of the list and of the last good checkpoint.
+        DivergenceError: with the places of the list, the last good checkpoint and the adapter.
     """
     try:
         yield
     except DivergenceError as error:
-        if not error.reviews:
-            raise
-        path = Path(settings.output.output_dir) / DIVERGED_FILE
-        chosen = train.take(list(error.reviews))
-        rows = (
-            json.dumps({"step": error.step, "text": text, "label": label})
-            for text, label in zip(chosen.texts, chosen.labels, strict=True)
-        )
-        if get_processes().is_main:
-            write_text(path, "".join(f"{row}\n" for row in rows))
-        kept = f" The last good checkpoint is {saver.newest}." if saver.newest else ""
-        raise DivergenceError(
-            f"{error} The {len(chosen)} reviews of that step are listed in {path}.{kept} Earlier "
-            "results are unchanged.",
-            error.step,
-            error.reviews,
-        ) from error
+        said = [str(error)]
+        if error.reviews:
+            path = _list_diverged(settings, train, error)
+            count = len(error.reviews)
+            said.append(f"The {count} reviews of that step are listed in {path}.")
+            if saver.newest:
+                said.append(f"The last good checkpoint is {saver.newest}.")
+        best = [event for event in events if isinstance(event, ValidationRecord) and event.is_best]
+        if best:
+            folder = _save_aside(settings, classifier)
+            said.append(
+                f"The best weights until then, of step {best[-1].step} (accuracy "
+                f"{as_percent(best[-1].accuracy)} on validation), are saved in {folder}; try them "
+                f"with: peft-sentiment demo {folder}."
+            )
+        said.append("Earlier results are unchanged.")
+        raise DivergenceError(" ".join(said), error.step, error.reviews) from error
+
+
+def _list_diverged(settings: Settings, train: Reviews, error: DivergenceError) -> Path:
+    """Write the reviews of the step at which a training has diverged; return where."""
+    path = Path(settings.output.output_dir) / DIVERGED_FILE
+    chosen = train.take(list(error.reviews))
+    rows = (
+        json.dumps({"step": error.step, "text": text, "label": label})
+        for text, label in zip(chosen.texts, chosen.labels, strict=True)
+    )
+    if get_processes().is_main:
+        write_text(path, "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def _save_aside(settings: Settings, classifier: SentimentClassifier) -> Path:
+    """Save an adapter away from the last finished run; return where."""
+    folder = Path(settings.output.output_dir) / CHECKPOINTS_FOLDER / INTERRUPTED_FOLDER
+    if get_processes().is_main:
+        classifier.save(folder)
+    return folder
 
 
 def remove_unfinished(settings: Settings) -> None:

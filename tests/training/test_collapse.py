@@ -11,8 +11,9 @@ from tiny_training import build_tiny_adapter, build_tiny_training, tokenize_tiny
 
 from peft_sentiment.errors import DivergenceError
 from peft_sentiment.model.adapters import get_bare_model
-from peft_sentiment.records import StepRecord
+from peft_sentiment.records import StepRecord, ValidationRecord
 from peft_sentiment.records.reviews import Reviews
+from peft_sentiment.training.averaging import copy_trained_weights
 from peft_sentiment.training.collapse import BLOCK, BLOCKS, build_watch, watch_for_collapse
 from peft_sentiment.training.fit import fit_adapter
 
@@ -77,21 +78,30 @@ def test_what_guessing_costs_is_what_the_labels_say(
     assert watch_for_collapse(balanced).guessing == pytest.approx(COIN)
 
 
-def test_a_head_that_dies_ends_the_training_with_advice(
+def test_a_head_that_dies_ends_the_training_with_advice_and_the_best_weights(
     tiny_distilbert: Path, tiny_reviews: Reviews
 ) -> None:
     model = build_tiny_adapter(tiny_distilbert)
     train = tokenize_tiny(tiny_distilbert, tiny_reviews)
     run = build_tiny_training(
-        model, train, num_train_epochs=60.0, per_device_train_batch_size=8, learning_rate=5e-3
-    )
+        model, train, num_train_epochs=60.0, per_device_train_batch_size=8, learning_rate=5e-3,
+        early_stopping_patience=0,
+    )  # fmt: skip
     head = get_bare_model(model).pre_classifier.modules_to_save["default"]
-    events = fit_adapter(run, None)
-    learned = [event.loss for event in islice(events, 3 * WINDOW) if isinstance(event, StepRecord)]
-    assert np.mean(learned[-WINDOW:]) < 0.5
+    events = fit_adapter(run, train)
+    best, losses = None, []
+    for event in islice(events, 3 * WINDOW):
+        if isinstance(event, StepRecord):
+            losses.append(event.loss)
+        elif isinstance(event, ValidationRecord) and event.is_best:
+            best = copy_trained_weights(model)
+    assert np.mean(losses[-WINDOW:]) < 0.5
     with torch.no_grad():
         head.bias.fill_(-1e4)  # Nothing passes a ReLU any more.
     with pytest.raises(
         DivergenceError, match=r"lost what it had learned.*third of --learning-rate"
     ):
         list(events)
+    assert best is not None
+    left = copy_trained_weights(model)
+    assert all(torch.equal(left[name], weight) for name, weight in best.items())

@@ -70,7 +70,7 @@ class CollapseWatch:
                 f"The loss of the last {BLOCK * BLOCKS} steps is {fmean(self._blocks):.3f}, that "
                 f"of guessing, where it had come down to {self.lowest:.3f}: by step {step.step} "
                 "the training has lost what it had learned, and would hardly find it again. Try a "
-                "third of --learning-rate. Earlier results are unchanged.",
+                "third of --learning-rate.",
                 step=step.step,
             )
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from peft_sentiment.data.batching import LabelledTokens
-from peft_sentiment.errors import CheckpointError
+from peft_sentiment.errors import CheckpointError, DivergenceError
 from peft_sentiment.evaluation.metrics import compute_scores
 from peft_sentiment.evaluation.prediction import predict_logits
 from peft_sentiment.evaluation.probabilities import compute_probabilities
@@ -69,7 +69,8 @@ def fit_adapter(
 
     Raises:
         CheckpointError: the checkpoint to go on from has weights that the model does not have.
-        DivergenceError: the loss is no number any more, or that of guessing again.
+        DivergenceError: the loss is no number any more, or that of guessing again; the model then
+            has the weights of the best validation, if there was one.
         OutputError: a checkpoint can't be written.
         SettingsError: there is to be a first stage, which the model can't have.
     """
@@ -82,7 +83,11 @@ def fit_adapter(
     else:
         yield from fit.train_first_stage(saver)
     if not fit.is_finished and (saver is None or not saver.is_stopped):
-        yield from _train(fit, validation, saver)
+        try:
+            yield from _train(fit, validation, saver)
+        except DivergenceError:
+            fit.best.restore()
+            raise
     if fit.is_finished:
         average.apply()
         if run.settings.load_best_model_at_end:
