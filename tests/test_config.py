@@ -87,6 +87,26 @@ def test_a_file_overrides_the_preset_and_a_flag_overrides_the_file(tmp_path: Pat
     assert settings.data.max_length == 512
 
 
+@pytest.mark.parametrize(
+    ("adapter", "training", "rate"),
+    [
+        ({"method": "full"}, {}, 0.0),
+        ({"method": "full"}, {"seed": 3}, 0.0),
+        ({"method": "full"}, {"learning_rate": 0.5}, 0.5),
+        ({"method": "bitfit"}, {}, 3e-3),
+        ({}, {}, 3e-3),
+    ],
+)
+def test_a_preset_s_learning_rate_is_for_its_own_method(
+    adapter: dict[str, object], training: dict[str, object], rate: float, tmp_path: Path
+) -> None:
+    given = {"adapter": adapter, "training": training}
+    assert load_settings("few-labels", None, given).training.learning_rate == rate
+    settings = load_settings("few-labels", write_toml(tmp_path, given))
+    assert settings.training.learning_rate == rate
+    assert settings.training.head_learning_rate == 2.5e-5
+
+
 def test_an_unset_file_and_no_flags_leave_the_preset_as_it_is(tmp_path: Path) -> None:
     assert load_settings("minilm", write_toml(tmp_path, {})) == load_settings("minilm")
 

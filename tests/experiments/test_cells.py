@@ -17,7 +17,7 @@ from peft_sentiment.experiments.cells import (
     save_failure,
     save_request,
 )
-from peft_sentiment.experiments.variants import collect_variants, parse_methods
+from peft_sentiment.experiments.variants import Overrides, collect_variants, parse_methods
 
 Tables = dict[str, dict[str, Any]]
 
@@ -111,11 +111,23 @@ def test_methods_and_variants_stand_side_by_side_with_learning_rates_of_their_ow
 ) -> None:
     path = tmp_path / "variants.toml"
     path.write_text("[small.adapter]\nr = 2\n[small.training]\nweight_decay = 0.0\n", "utf-8")
-    assert collect_variants("lora, full", "full=5e-5,small=0.5", str(path)) == {
+    assert collect_variants("lora, full", "full=5e-5,small=0.5", str(path), {}) == {
         "lora": {"adapter": {"method": "lora"}},
         "full": {"adapter": {"method": "full"}, "training": {"learning_rate": 5e-5}},
         "small": {"adapter": {"r": 2}, "training": {"weight_decay": 0.0, "learning_rate": 0.5}},
     }
+
+
+def test_a_typed_learning_rate_is_for_every_method_and_a_preset_s_for_its_own() -> None:
+    settings = load_settings("few-labels")
+
+    def list_rates(typed: Overrides) -> list[float]:
+        variants = collect_variants("lora,bitfit,ia3", "ia3=0.5", None, typed)
+        cells = build_cells(settings.varied(typed, "test"), variants, 1)
+        return [cell.settings.training.learning_rate for cell in cells]
+
+    assert list_rates({}) == [0.0, 3e-3, 0.5]
+    assert list_rates({"training": {"learning_rate": 0.1}}) == [0.1, 0.1, 0.5]
 
 
 REFUSED = [
@@ -141,7 +153,7 @@ def test_what_can_t_be_compared_is_refused(
     path = tmp_path / "variants.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError) as error:
-        collect_variants(methods, rates, str(path) if text else None)
+        collect_variants(methods, rates, str(path) if text else None, {})
     assert words in str(error.value)
 
 

@@ -43,7 +43,9 @@ def run_methods(parsed: argparse.Namespace) -> None:
         from peft_sentiment.experiments.variants import collect_variants
         from peft_sentiment.reporting.experiment_pictures import require_matplotlib
 
-        variants = collect_variants(parsed.methods, parsed.learning_rates, parsed.variants)
+        variants = collect_variants(
+            parsed.methods, parsed.learning_rates, parsed.variants, parsed.overrides
+        )
         cells = build_cells(settings, variants, parsed.seeds)
         require_matplotlib()
         from peft_sentiment.experiments import methods

@@ -52,6 +52,25 @@ class Settings:
             changed[section] = _replace_values(getattr(self, section), section, entries, where)
         return dataclasses.replace(self, **changed)
 
+    def varied(self, values: Mapping[str, Mapping[str, Any]], where: str) -> Self:
+        """Return these settings with some of them replaced, as `updated` does.
+
+        A learning rate belongs to the method it was named with: where the values name another
+        method and no rate, the rate is left to that method.
+
+        Args:
+            values: as for `updated`.
+            where: as for `updated`.
+
+        Raises:
+            SettingsError: as `updated` does.
+        """
+        changed = self.updated(values, where)
+        is_same = changed.adapter.method == self.adapter.method
+        if is_same or "learning_rate" in values.get("training", {}):
+            return changed
+        return changed.updated({"training": {"learning_rate": 0.0}}, where)
+
     def as_tables(self) -> dict[str, dict[str, Any]]:
         """Return section -> setting -> value, ready for JSON and TOML.
 
@@ -97,8 +116,8 @@ def load_settings(
     preset_text = (resources.files("peft_sentiment") / "presets" / f"{preset}.toml").read_text()
     settings = Settings().updated(tomllib.loads(preset_text), f"preset {preset}")
     if config_file is not None:
-        settings = settings.updated(_read_toml(Path(config_file)), config_file)
-    settings = settings.updated(overrides or {}, "command line")
+        settings = settings.varied(_read_toml(Path(config_file)), config_file)
+    settings = settings.varied(overrides or {}, "command line")
     # A file holds all settings, as --dry-run prints them; what is typed is meant.
     typed = (overrides or {}).get("adapter", {})
     require_settings_of_method(typed, settings.adapter.method, "command line")

@@ -82,7 +82,7 @@ def build_cells(settings: Settings, variants: Mapping[str, Overrides], seeds: in
     """
     first = settings.training.seed
     digests = compute_data_digests(settings)
-    changed = {name: settings.updated(v, f"variant {name}") for name, v in variants.items()}
+    changed = {name: settings.varied(v, f"variant {name}") for name, v in variants.items()}
     return [
         build_cell(name, of_variant.updated({"training": {"seed": seed}}, name), first, digests)
         for seed in range(first, first + seeds)

@@ -15,7 +15,7 @@ ALL = "all"
 
 
 def collect_variants(
-    methods: str | None, learning_rates: str | None, file: str | None
+    methods: str | None, learning_rates: str | None, file: str | None, typed: Overrides
 ) -> dict[str, Overrides]:
     """Return what is to be compared, in the order given: methods, then what the file names.
 
@@ -23,6 +23,7 @@ def collect_variants(
         methods: names with commas between, or `all`.
         learning_rates: name=rate with commas between, for those that need one of their own.
         file: TOML file of named settings.
+        typed: settings for all; a learning rate among them is meant for every method.
 
     Raises:
         SettingsError: there is nothing to compare, a name is unknown or stands twice, or a value
@@ -41,6 +42,12 @@ def collect_variants(
             "There is nothing to compare. Name methods, such as --methods lora,ia3,full, or a file "
             "of settings with --variants."
         )
+    shared = {n: v for n, v in typed.get("training", {}).items() if n == "learning_rate"}
+    if shared:
+        variants = {
+            name: {**overrides, "training": {**shared, **overrides.get("training", {})}}
+            for name, overrides in variants.items()
+        }
     return set_learning_rates(variants, learning_rates) if learning_rates else variants
 
 
