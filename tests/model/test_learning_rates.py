@@ -11,7 +11,6 @@ from torch import nn
 from peft_sentiment.config import METHODS, AdapterSettings, TrainingSettings
 from peft_sentiment.model.encoder import Encoder
 from peft_sentiment.model.learning_rates import (
-    HEAD_RATE,
     LEARNING_RATES,
     REFERENCE_WIDTH,
     choose_learning_rate,
@@ -69,7 +68,10 @@ def test_the_head_learns_at_its_own_highest_rate_beside_a_faster_method(encoder:
     for method, rate in LEARNING_RATES.items():
         settled = settle_learning_rates(encoder, AdapterSettings(method=method), unnamed)
         assert settled.learning_rate == rate
-        assert (settled.head_learning_rate or rate) == min(rate, HEAD_RATE)
+        assert (settled.head_learning_rate or rate) == min(rate, LEARNING_RATES["head"])
+    encoder.model.config.hidden_size = 2 * REFERENCE_WIDTH
+    wide = settle_learning_rates(encoder, AdapterSettings(method="vera"), unnamed)
+    assert wide.head_learning_rate == LEARNING_RATES["head"] / 2
     slow = dataclasses.replace(unnamed, head_learning_rate=1e-5)
     settled = settle_learning_rates(encoder, AdapterSettings(method="vera"), slow)
     assert settled.head_learning_rate == 1e-5

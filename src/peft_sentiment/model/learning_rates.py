@@ -20,9 +20,6 @@ LEARNING_RATES: Mapping[str, float] = {
 }  # fmt: skip
 """Method -> its highest rate with `REFERENCE_WIDTH`: docs/experiments.md, 2026-11-27."""
 
-HEAD_RATE = LEARNING_RATES["head"]
-"""Highest rate of a head beside a method that has a higher one."""
-
 SHARE_IN_EVERY_LAYER = 0.5
 """Of the rate, where every linear layer is adapted: at the whole one 20,000 reviews were lost."""
 
@@ -59,11 +56,15 @@ def _name_kind(adapter: AdapterSettings) -> str:
 def settle_learning_rates(
     encoder: Encoder, adapter: AdapterSettings, training: TrainingSettings
 ) -> TrainingSettings:
-    """Return the settings of a training with the rates that they leave to the method."""
+    """Return the settings of a training with the rates that they leave to the method.
+
+    Beside a method with a higher rate than that of a head alone, the head has its own.
+    """
     if training.learning_rate:
         return training
     rate = choose_learning_rate(encoder, adapter)
-    head = training.head_learning_rate or (HEAD_RATE if rate > HEAD_RATE else 0.0)
+    highest = choose_learning_rate(encoder, AdapterSettings(method="head"))
+    head = training.head_learning_rate or (highest if rate > highest else 0.0)
     return dataclasses.replace(training, learning_rate=rate, head_learning_rate=head)
 
 
