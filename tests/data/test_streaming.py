@@ -120,6 +120,15 @@ def test_an_unknown_label_of_a_test_file_is_named(folder: Path, tmp_path: Path) 
         stream(tmp_path, train_file=str(folder), test_file=str(tested), test_size=2)
 
 
+@pytest.mark.parametrize("label_names", [None, LABELS])
+def test_reviews_of_one_label_are_refused_whether_labels_are_named_or_not(
+    tiny_reviews: Reviews, tmp_path: Path, label_names: tuple[str, ...] | None
+) -> None:
+    path = write_parquet(tmp_path / "all.parquet", tiny_reviews.texts, ["positive"] * 200)
+    with pytest.raises(DataError, match=r"two labels or more, but there is only positive"):
+        stream(tmp_path, train_file=str(path), label_names=label_names)
+
+
 def test_a_broken_row_is_named_or_left_out(
     folder: Path, tiny_reviews: Reviews, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from peft_sentiment.data.columns import name_some, shorten
-from peft_sentiment.errors import BadRowError
+from peft_sentiment.errors import BadRowError, DataError
 
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,18})\.0+")
@@ -104,6 +104,38 @@ def order_labels(labels: Iterable[str]) -> tuple[str, ...]:
     if all(map(_WHOLE_NUMBER.fullmatch, unique)):
         return tuple(sorted(unique, key=int))
     return tuple(sorted(unique, key=lambda label: (label.casefold(), label)))
+
+
+def order_found_labels(labels: Iterable[str], own_order: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the labels that occur, in the data set's own order where it has one."""
+    found = order_labels(labels)
+    return found if own_order is None else tuple(name for name in own_order if name in found)
+
+
+def require_two_labels(source: str, labels: Iterable[str]) -> None:
+    """Check that there is something to tell apart.
+
+    Args:
+        source: of the training reviews.
+        labels: of each of them.
+
+    Raises:
+        DataError: they have one label or none.
+    """
+    if len(found := set(labels)) < 2:
+        raise DataError(
+            f"{source}: training needs reviews of two labels or more, but there is only "
+            f"{', '.join(found) or 'none'}. Add reviews with another label."
+        )
+
+
+def build_unknown_error(place: str, label: str, label_names: Sequence[str]) -> BadRowError:
+    """Return what is told of a row with a label that no training review has."""
+    return BadRowError(
+        place,
+        f"label {shorten(label)!r} is not one of the labels of the training reviews "
+        f"({name_some(label_names)}). Correct the row, or add training reviews with this label.",
+    )
 
 
 def find_spellings(counts: Mapping[str, int]) -> dict[str, str]:

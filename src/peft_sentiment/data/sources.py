@@ -20,13 +20,19 @@ from peft_sentiment.data.checks import (
     refuse_shared_groups,
     refuse_shared_texts,
 )
-from peft_sentiment.data.columns import Rows, name_some, shorten
+from peft_sentiment.data.columns import Rows, shorten
 from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import TEXTS, find_format, iterate_rows, read_rows
 from peft_sentiment.data.hub import load_hub_rows
-from peft_sentiment.data.labels import name_label, normalize_label, order_labels
+from peft_sentiment.data.labels import (
+    build_unknown_error,
+    name_label,
+    normalize_label,
+    order_found_labels,
+    require_two_labels,
+)
 from peft_sentiment.data.packaged import PACKAGED_SHA256, read_packaged_rows
-from peft_sentiment.errors import BadRowError, DataError, SettingsError
+from peft_sentiment.errors import BadRowError, SettingsError
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.records.reviews import Reviews, SourceData
 
@@ -278,12 +284,8 @@ def _build_source(
 ) -> SourceData:
     """Build the record from a source's parts before and after shared texts were removed."""
     train = unique["train"]
-    label_names = loaded.label_names or _order_found(train.labels, own_order)
-    if len(set(train.labels)) < 2:
-        raise DataError(
-            f"{train.source}: training needs reviews of two labels or more, but there is only "
-            f"{', '.join(set(train.labels)) or 'none'}. Add reviews with another label."
-        )
+    label_names = loaded.label_names or order_found_labels(train.labels, own_order)
+    require_two_labels(train.source, train.labels)
     known = {
         name: _take_known_labels(part, label_names, loaded.bad) for name, part in unique.items()
     }
@@ -300,12 +302,6 @@ def _build_source(
     )
 
 
-def _order_found(labels: Sequence[str], own_order: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the labels that occur, in the data set's own order where it has one."""
-    found = order_labels(labels)
-    return found if own_order is None else tuple(name for name in own_order if name in found)
-
-
 def _take_known_labels(part: Part, label_names: Sequence[str], bad: BadRows) -> Part:
     """Return the reviews whose labels the training reviews have."""
     known = set(label_names)
@@ -313,14 +309,7 @@ def _take_known_labels(part: Part, label_names: Sequence[str], bad: BadRows) -> 
         return part
     for index, label in enumerate(part.labels):
         if label not in known:
-            bad.meet(
-                BadRowError(
-                    part.place(index),
-                    f"label {shorten(label)!r} is not one of the labels of the training reviews "
-                    f"({name_some(label_names)}). Correct the row, or add training "
-                    "reviews with this label.",
-                )
-            )
+            bad.meet(build_unknown_error(part.place(index), label, label_names))
     rest = part.take(index for index, label in enumerate(part.labels) if label in known)
     bad.require_rest(part.source, len(rest))
     return rest

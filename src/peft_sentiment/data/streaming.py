@@ -19,17 +19,16 @@ from numpy.typing import NDArray
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.arrow_files import Labels, Texts
 from peft_sentiment.data.bad_rows import BadRows
-from peft_sentiment.data.columns import name_some, shorten
 from peft_sentiment.data.dealing import choose_sizes, deal_sizes
 from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import find_format, iterate_rows
 from peft_sentiment.data.hub_streams import stream_hub_splits
-from peft_sentiment.data.labels import order_labels
+from peft_sentiment.data.labels import build_unknown_error, order_found_labels, require_two_labels
 from peft_sentiment.data.pools import Pool, SourceFile, Told, open_pool
 from peft_sentiment.data.sources import refuse_lone_files
 from peft_sentiment.data.split import require_labels
 from peft_sentiment.data.utf8 import estimate_bytes
-from peft_sentiment.errors import BadRowError, DataError
+from peft_sentiment.errors import DataError
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.records.reviews import Reviews, Splits
 
@@ -236,7 +235,10 @@ def _split(
     own_order: Sequence[str] | None,
 ) -> StreamedSplits:
     duplicates = sum(len(pool) - len(rows[part]) for part, pool in pools.items())
-    label_names = settings.label_names or _order_labels(pools["train"], rows["train"], own_order)
+    train = pools["train"]
+    found = [train.label_names[number] for number in np.unique(train.labels[rows["train"]])]
+    require_two_labels(train.name, found)
+    label_names = settings.label_names or order_found_labels(found, own_order)
     bad = BadRows(settings.skip_bad_rows)
     bad.found += [row for pool in pools.values() for row in pool.skipped]
     for part in pools:
@@ -261,32 +263,13 @@ def _split(
     return StreamedSplits(splits, pools["train"], dealt["train"][1])
 
 
-def _order_labels(pool: Pool, rows: Rows, own_order: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the labels that occur, in the data set's own order where it has one."""
-    names = [pool.label_names[number] for number in np.unique(pool.labels[rows]).tolist()]
-    if len(names) < 2:
-        raise DataError(
-            f"{pool.name}: training needs reviews of two labels or more, but there is only "
-            f"{', '.join(names) or 'none'}. Add reviews with another label."
-        )
-    found = order_labels(names)
-    return found if own_order is None else tuple(name for name in own_order if name in found)
-
-
 def _take_known_labels(pool: Pool, rows: Rows, label_names: Sequence[str], bad: BadRows) -> Rows:
     """Return the rows whose labels the training reviews have."""
     is_known = np.array([name in label_names for name in pool.label_names], np.bool_)
     keep = is_known[pool.labels[rows]]
     for row in rows[~keep].tolist():
-        label = shorten(pool.label_names[pool.labels[row]])
-        bad.meet(
-            BadRowError(
-                pool.place(row),
-                f"label {label!r} is not one of the labels of the training reviews "
-                f"({name_some(label_names)}). Correct the row, or add training "
-                "reviews with this label.",
-            )
-        )
+        label = pool.label_names[pool.labels[row]]
+        bad.meet(build_unknown_error(pool.place(row), label, label_names))
     bad.require_rest(pool.name, int(keep.sum()))
     return rows[keep]
 

@@ -122,8 +122,7 @@ class _CheckedFile(io.RawIOBase):
         self._allow_nul = allow_nul
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._offset = 0
-        self._line = 1
-        self._last = b""
+        self._lines = _LineCount()
 
     def readable(self) -> bool:
         """Return that bytes can be read."""
@@ -137,9 +136,8 @@ class _CheckedFile(io.RawIOBase):
             raise DataError(f"{self._path}: the file is empty. Add reviews, or name another file.")
         if self._is_strict:
             self._check(block)
-        self._line += _count_line_ends(block, self._last)
+        self._lines.pass_over(block)
         self._offset += count
-        self._last = block[-1:] or self._last
         return count
 
     def _check(self, block: bytes) -> None:
@@ -152,17 +150,14 @@ class _CheckedFile(io.RawIOBase):
             if not 0 <= nul < place:
                 byte = (left_over + block)[error.start]
                 raise DataError(
-                    f"{self._path}, line {self._count_line(block, place)}: "
+                    f"{self._path}, line {self._lines.find(block[: max(place, 0)])}: "
                     f"{_describe_broken(byte, UTF_8, self._offset + place + 1)}"
                 ) from None
         if nul >= 0:
             raise DataError(
-                f"{self._path}, line {self._count_line(block, nul)}: there is a NUL byte, which "
+                f"{self._path}, line {self._lines.find(block[:nul])}: there is a NUL byte, which "
                 "no text has. Save the file as UTF-8."
             )
-
-    def _count_line(self, block: bytes, place: int) -> int:
-        return self._line + _count_line_ends(block[: max(place, 0)], self._last)
 
 
 class _RecodedFile(io.RawIOBase):
@@ -175,8 +170,7 @@ class _RecodedFile(io.RawIOBase):
         self._errors = errors
         self._decoder = codecs.getincrementaldecoder(encoding)(errors)
         self._offset = 0
-        self._line = 1
-        self._last = b""
+        self._lines = _LineCount()
         self._waiting = b""
 
     def readable(self) -> bool:
@@ -193,8 +187,7 @@ class _RecodedFile(io.RawIOBase):
             self._waiting = self._recode(block)
         taken = self._waiting[: len(view)]
         view[: len(taken)] = taken
-        self._line += _count_line_ends(taken, self._last)
-        self._last = taken[-1:] or self._last
+        self._lines.pass_over(taken)
         self._waiting = self._waiting[len(taken) :]
         return len(taken)
 
@@ -204,7 +197,7 @@ class _RecodedFile(io.RawIOBase):
             text = self._decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             before = error.object[: error.start].decode(self._encoding, "ignore").encode()
-            line = self._line + _count_line_ends(before, self._last)
+            line = self._lines.find(before)
             of_file = self._offset - len(left_over) + error.start + 1
             fault = _describe_broken(error.object[error.start], self._encoding, of_file)
             raise DataError(f"{self._path}, line {line}: {fault}") from None
@@ -212,7 +205,19 @@ class _RecodedFile(io.RawIOBase):
         return text.encode(UTF_8, self._errors)
 
 
-def _count_line_ends(block: bytes, last: bytes) -> int:
-    """Count line feeds, carriage returns and pairs of them; `last` is the byte before the block."""
-    pairs = block.count(b"\r\n") + (last == b"\r" and block[:1] == b"\n")
-    return block.count(b"\n") + block.count(b"\r") - pairs
+class _LineCount:
+    """The number of the line that a file has been read to; a line ends in LF, CR or both."""
+
+    def __init__(self) -> None:
+        self._line = 1
+        self._last = b""
+
+    def find(self, block: bytes) -> int:
+        """Return the number of the line behind the next bytes."""
+        pairs = block.count(b"\r\n") + (self._last == b"\r" and block[:1] == b"\n")
+        return self._line + block.count(b"\n") + block.count(b"\r") - pairs
+
+    def pass_over(self, block: bytes) -> None:
+        """Go on behind the next bytes."""
+        self._line = self.find(block)
+        self._last = block[-1:] or self._last
