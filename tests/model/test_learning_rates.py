@@ -41,6 +41,9 @@ def test_a_wider_encoder_takes_less_in_proportion_and_a_narrower_one_no_more(
 def test_adapters_in_every_linear_layer_take_half(encoder: Encoder) -> None:
     everywhere = AdapterSettings(target_modules=("all-linear",))
     assert choose_learning_rate(encoder, everywhere) == LEARNING_RATES["lora"] / 2
+    for method in ("full", "bitfit", "prompt_tuning"):  # which have no choice of layers
+        settings = dataclasses.replace(everywhere, method=method)
+        assert choose_learning_rate(encoder, settings) == LEARNING_RATES[method]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,14 @@ import torch
 from peft import LoraConfig
 from tiny_training import load_tiny_encoder
 
-from peft_sentiment.config import AdapterSettings, TrainingSettings
+from peft_sentiment.config import (
+    METHODS,
+    UNTARGETED_METHODS,
+    AdapterSettings,
+    TrainingSettings,
+    list_presets,
+    load_settings,
+)
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.model import adapters
 from peft_sentiment.model.adapters import add_adapter
@@ -45,6 +52,22 @@ def test_what_a_method_can_not_have_is_refused_before_training(
             add_adapter(encoder, chosen, 0),
             get_learning_rate_ratios(chosen, TrainingSettings(), ()),
         )
+
+
+@pytest.mark.parametrize("preset", list_presets())
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "prefix_tuning"])
+def test_every_preset_goes_with_every_method(
+    tiny_distilbert: Path, preset: str, method: str
+) -> None:
+    settings = load_settings(preset, overrides={"adapter": {"method": method}})
+    assert build_config(load_tiny_encoder(tiny_distilbert), settings.adapter)
+
+
+@pytest.mark.parametrize("method", UNTARGETED_METHODS)
+def test_layers_that_are_named_for_a_method_without_a_choice_are_refused(method: str) -> None:
+    typed = {"method": method, "target_modules": ["all-linear"]}
+    with pytest.raises(SettingsError, match=f"the method {method} leaves no choice"):
+        load_settings(overrides={"adapter": typed})
 
 
 def test_a_method_takes_its_own_options_under_peft_s_names(tiny_distilbert: Path) -> None:

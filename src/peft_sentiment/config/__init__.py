@@ -26,6 +26,7 @@ from peft_sentiment.config.model import (
     PACKAGED_DISTILBERT,
     PACKAGED_MEAN,
     PACKAGED_MODELS,
+    UNTARGETED_METHODS,
     AdapterSettings,
     ModelSettings,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "PACKAGED_ROTTEN_TOMATOES",
     "SECTIONS",
     "SERVICE_SECTION",
+    "UNTARGETED_METHODS",
     "USUAL_SIZES",
     "AdapterSettings",
     "DataSettings",

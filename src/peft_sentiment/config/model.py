@@ -27,6 +27,11 @@ METHODS = (
 )  # fmt: skip
 """Names that adapter.method may have."""
 
+UNTARGETED_METHODS = (
+    "ln_tuning", "prefix_tuning", "prompt_tuning", "p_tuning", "bitfit", "head", "full",
+)  # fmt: skip
+"""Methods that leave no choice of the linear layers to adapt."""
+
 _LORA_NAMES = (
     "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights",
 )  # fmt: skip
@@ -128,7 +133,7 @@ class AdapterSettings:
 
 
 def require_settings_of_method(given: Collection[str], method: str, where: str) -> None:
-    """Check that no setting of LoRA was given by hand for a method that does not read it.
+    """Check that no setting of LoRA, or of layers, was given for a method that does not read it.
 
     Args:
         given: names of the settings of the adapter that were given.
@@ -140,6 +145,11 @@ def require_settings_of_method(given: Collection[str], method: str, where: str) 
     """
     read: tuple[str, ...] = _LORA_NAMES if method in LORA_METHODS else ()
     read = _ADALORA_NAMES if method == "adalora" else read
+    if "target_modules" in given and method in UNTARGETED_METHODS:
+        raise SettingsError(
+            f"{where}: adapter.target_modules names linear layers to adapt, of which the method "
+            f"{method} leaves no choice. Leave it out."
+        )
     for name in given:
         if name in _LORA_NAMES and name not in read:
             raise SettingsError(

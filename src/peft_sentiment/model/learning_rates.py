@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from peft_sentiment.config import AdapterSettings, TrainingSettings
+from peft_sentiment.config import UNTARGETED_METHODS, AdapterSettings, TrainingSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.model.encoder import Encoder
 
@@ -38,7 +38,8 @@ def choose_learning_rate(encoder: Encoder, adapter: AdapterSettings) -> float:
     """
     width = int(getattr(encoder.model.config, "hidden_size", REFERENCE_WIDTH))
     rate = LEARNING_RATES[_name_kind(adapter)] * min(1.0, REFERENCE_WIDTH / width)
-    if adapter.target_modules is not None and "all-linear" in adapter.target_modules:
+    targets = None if adapter.method in UNTARGETED_METHODS else adapter.target_modules
+    if targets is not None and "all-linear" in targets:
         rate *= SHARE_IN_EVERY_LAYER
     return rate
 

@@ -8,7 +8,7 @@ from typing import Any
 from peft import PeftConfig, TaskType
 from transformers.pytorch_utils import Conv1D
 
-from peft_sentiment.config import LORA_METHODS, AdapterSettings
+from peft_sentiment.config import LORA_METHODS, UNTARGETED_METHODS, AdapterSettings
 from peft_sentiment.errors import SettingsError, suggest
 from peft_sentiment.model.architectures import ends_with, find_head_modules, find_target_modules
 from peft_sentiment.model.encoder import Encoder
@@ -46,10 +46,11 @@ def build_config(encoder: Encoder, settings: AdapterSettings) -> PeftConfig:
         "revision": encoder.revision,
         **_read_settings(settings, known),
     }
-    if "target_modules" in known and method.takes_targets:
+    has_targets = settings.method not in UNTARGETED_METHODS
+    if "target_modules" in known and has_targets:
         values["target_modules"] = list(find_target_modules(encoder, settings.target_modules, head))
     values |= method.arguments(encoder, head)
-    if settings.target_modules is not None and method.takes_targets:
+    if settings.target_modules is not None and has_targets:
         values["target_modules"] = list(find_target_modules(encoder, settings.target_modules, head))
     if "feedforward_modules" in values:
         both = [n for n in values["feedforward_modules"] if n in values["target_modules"]]

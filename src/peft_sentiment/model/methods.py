@@ -45,7 +45,6 @@ class Method:
         can_merge: whether it can be computed into the base's own weights.
         quantized: whether it works on a base of 4 or 8 bits.
         needs_torch_linear: whether peft has it for `nn.Linear` only, not for GPT-2's layers.
-        takes_targets: whether the layers to adapt are the user's to choose.
         arguments: further arguments of the config class, made for an encoder.
         refuse: says why an encoder can't have it, or None.
     """
@@ -55,7 +54,6 @@ class Method:
     can_merge: bool = True
     quantized: bool = False
     needs_torch_linear: bool = False
-    takes_targets: bool = True
     arguments: Callable[[Encoder, tuple[str, ...]], Arguments] = field(
         default=lambda _encoder, _head: {}
     )
@@ -241,7 +239,6 @@ METHODS: Mapping[str, Method] = {
         peft.LNTuningConfig,
         "the norms of the encoder",
         quantized=True,
-        takes_targets=False,
         arguments=_target_norms,
     ),
     "prefix_tuning": Method(
@@ -271,15 +268,10 @@ METHODS: Mapping[str, Method] = {
     "bitfit": Method(
         peft.LoraConfig,
         "the biases of the encoder",
-        takes_targets=False,
         arguments=lambda encoder, head: _target_nothing(encoder, head) | {"bias": "all"},
         refuse=_refuse_without_biases,
     ),
-    "head": Method(
-        peft.LoraConfig, "nothing", quantized=True, takes_targets=False, arguments=_target_nothing
-    ),
-    "full": Method(
-        peft.LoraConfig, "every weight of the encoder", takes_targets=False, arguments=_target_body
-    ),
+    "head": Method(peft.LoraConfig, "nothing", quantized=True, arguments=_target_nothing),
+    "full": Method(peft.LoraConfig, "every weight of the encoder", arguments=_target_body),
 }
 """Name of a method, as --method takes it -> what is known of it."""
