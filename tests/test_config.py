@@ -42,6 +42,11 @@ def test_every_setting_is_explained_in_a_sentence(item: SettingField) -> None:
     assert item.explanation.endswith(".")
 
 
+@pytest.mark.parametrize("item", FIELDS, ids=lambda item: item.name)
+def test_a_default_that_is_shown_is_the_one_that_holds(item: SettingField) -> None:
+    assert item.default == getattr(getattr(load_settings(), item.section), item.name)
+
+
 def test_no_two_sections_share_a_setting_name() -> None:
     counts = collections.Counter(item.name for item in FIELDS)
     assert [name for name, count in counts.items() if count > 1] == []

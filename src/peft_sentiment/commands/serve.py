@@ -25,7 +25,7 @@ def add_serve(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type
         "folders of adapters on one encoder, or of exported models, each under the name given or "
         "that of its folder; the first one answers requests that name none",
     )
-    add_setting_flags(parser, read_setting_fields(SERVICE_SECTION, ServiceSettings))
+    add_setting_flags(parser, read_setting_fields(SERVICE_SECTION, ServiceSettings()))
     add_setting_flags(parser, list_settings(*SCORING_SETTINGS))
 
 

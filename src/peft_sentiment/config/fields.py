@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_sentiment.config.conversion import convert
-from peft_sentiment.config.tree import SECTIONS
+from peft_sentiment.config.tree import SECTIONS, load_settings
 
 
 @dataclass(frozen=True)
 class SettingField:
-    """One setting as flags, help and reference need it."""
+    """One setting as flags, help and reference need it.
+
+    Attributes:
+        default: what holds where nothing is said; of a run's settings, by the default preset.
+    """
 
     section: str
     name: str
@@ -39,24 +43,27 @@ class SettingField:
 @functools.cache
 def list_setting_fields() -> tuple[SettingField, ...]:
     """Return every setting of a run, in order of declaration."""
+    defaults = load_settings()
     return tuple(
-        item for section, type_ in SECTIONS.items() for item in read_setting_fields(section, type_)
+        item
+        for section in SECTIONS
+        for item in read_setting_fields(section, getattr(defaults, section))
     )
 
 
-def read_setting_fields(section: str, settings_type: type) -> tuple[SettingField, ...]:
-    """Return the settings that a record declares, in its order."""
-    kinds, texts = typing.get_type_hints(settings_type), _read_explanations(settings_type)
+def read_setting_fields(section: str, defaults: Any) -> tuple[SettingField, ...]:  # noqa: ANN401
+    """Return the settings that a record declares, in its order.
+
+    Args:
+        section: its name.
+        defaults: the record, a section of any type, with the values that hold by default.
+    """
+    declared = type(defaults)
+    kinds, texts = typing.get_type_hints(declared), _read_explanations(declared)
     return tuple(
-        SettingField(section, item.name, kinds[item.name], _get_default(item), texts[item.name])
-        for item in dataclasses.fields(settings_type)
+        SettingField(section, name, kinds[name], getattr(defaults, name), texts[name])
+        for name in (item.name for item in dataclasses.fields(declared))
     )
-
-
-def _get_default(item: dataclasses.Field[Any]) -> Any:  # noqa: ANN401 - a setting of any type
-    if item.default_factory is not dataclasses.MISSING:
-        return item.default_factory()
-    return item.default
 
 
 def _read_explanations(settings_type: type) -> dict[str, str]:
