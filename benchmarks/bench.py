@@ -249,7 +249,7 @@ def describe_reach(figures: Figures) -> str:
 def render_windows(found: Figures) -> Row:
     """Return the row of scoring in windows."""
     rate = _rate(found["rounds"][-1][WINDOWS])
-    return ("", f"{found[WINDOWS]:.2f} x", f"pipeline, by {WINDOWS} ({rate:.1f} reviews/s)")
+    return ("", f"{found[WINDOWS]:.2f} x", f"pipeline, ours by {WINDOWS} ({rate:.1f} reviews/s)")
 
 
 def render_exports(exports: Figures) -> list[Row]:

@@ -28,7 +28,7 @@ class DataSettings:
     """Where the reviews come from, how they are split and cut."""
 
     dataset_name: str = PACKAGED_IMDB
-    """Reviews to use when no train_file is given: packaged/imdb, packaged/rotten_tomatoes, or the
+    """Reviews to use where no file is named: packaged/imdb, packaged/rotten_tomatoes, or the
     name of a data set on the hub, such as stanfordnlp/imdb."""
 
     dataset_config_name: str | None = None

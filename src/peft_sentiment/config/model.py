@@ -61,9 +61,9 @@ class ModelSettings:
     bits would be slower than a whole one."""
 
     body_dropout: bool = False
-    """Use the encoder's own dropout while training. Off, because the body is frozen and the
-    adapter has a dropout of its own (lora_dropout): dropout inside the attention makes
-    training on a CPU several times slower, and takes the padded path (docs/performance.md)."""
+    """Use the encoder's own dropout while training. Off, because the body is frozen, and dropout
+    inside the attention makes training on a CPU several times slower and takes the padded path
+    (docs/performance.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,8 @@ class AdapterSettings:
 
     r: int = 16
     """Rank of the update; the adapter's size grows in proportion. When memory is short or reviews
-    are few, try 4 or 8. This and the other settings with lora in their names are for LoRA only;
-    another method takes its own from method_options."""
+    are few, try 4 or 8. This and the settings with lora in their names are for LoRA and its kin
+    (AdaLoRA reads lora_alpha and lora_dropout); others take their own from method_options."""
 
     lora_alpha: int = 32
     """Scale of the update; it is multiplied by lora_alpha / r."""

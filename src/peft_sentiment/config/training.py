@@ -57,8 +57,9 @@ class TrainingSettings:
 
     head_learning_rate: float = 0.0
     """Highest learning rate of the head where the encoder is trained too. A lower one than the
-    adapter's keeps it from being sure too soon of what few reviews say. 0 takes learning_rate, as
-    does the method head, which trains nothing else; where that is 0, too, 2e-3 at most."""
+    adapter's keeps it from being sure too soon of what few reviews say. 0 takes learning_rate, or
+    where that is 0, too, the method's, but 2e-3 at most. The method head, which trains nothing
+    else, does not read it."""
 
     per_device_train_batch_size: int = 16
     """Reviews in memory at once while training. When memory is short, halve it and double

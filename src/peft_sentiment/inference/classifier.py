@@ -50,16 +50,15 @@ if typing.TYPE_CHECKING:
 
 
 class SentimentClassifier(ConfiguredClassifier):
-    """A text classifier: a frozen encoder with a LoRA adapter and a head of its own.
+    """A text classifier: a pre-trained encoder with an adapter and a head of its own.
 
     Works as a scikit-learn estimator (`clone`, `cross_val_score`, `GridSearchCV`). Texts are
     sequences of str, labels of str or int.
 
     Args:
         **settings: any setting of model, adapter and training, `max_length`, `truncation`,
-            `window_length`,
-            `calibrate` and `use_companion`; `peft-sentiment run --help` explains each. The
-            defaults are those of the quickstart preset.
+            `window_length`, `calibrate` and `use_companion`; `peft-sentiment run --help` explains
+            each. The defaults are those of the quickstart preset.
 
     Attributes:
         classes_: (C,), the labels, sorted; the columns of `predict_proba`.
@@ -285,6 +284,7 @@ class SentimentClassifier(ConfiguredClassifier):
             steps: of the integration; more narrow the gap, and take longer in proportion.
 
         Raises:
+            ExportError: the model was exported to ONNX.
             SettingsError: Captum is not installed.
             DataError: `texts` is not a sequence of str.
             DeviceMemoryError: memory ran out.
@@ -320,7 +320,9 @@ class SentimentClassifier(ConfiguredClassifier):
 
     @classmethod
     def load(cls, folder: str | Path, **settings: Any) -> Self:  # noqa: ANN401 - any setting
-        """Read a saved classifier, or an exported one, which can't be saved or explained again.
+        """Read a saved classifier, or an exported one, which can only label texts.
+
+        One exported to `merged` can explain its labels, too.
 
         Args:
             folder: written by `save` or by `peft-sentiment export`.
