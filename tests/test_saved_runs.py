@@ -71,7 +71,8 @@ def split_of_training(run: TinyRun) -> Splits:
 
 
 def choose(run: TinyRun, **data: object) -> Reviews:
-    return choose_test_reviews(load_past(run.adapter), {"data": data}, ("negative", "positive"))
+    labels = ("negative", "positive")
+    return choose_test_reviews(load_past(run.adapter), {"data": data}, labels)[0]
 
 
 def evaluate(run: TinyRun, console: Console, overrides: Overrides | None = None) -> Scores:
@@ -189,6 +190,17 @@ def test_evaluate_writes_the_predictions_it_has_scored(
     stored_reviews, stored = load_predictions(tiny_run.output / "predictions" / "peft.parquet")
     assert reviews == stored_reviews
     np.testing.assert_allclose(predictions.probabilities, stored.probabilities, atol=1e-6)
+
+
+def test_evaluate_says_how_many_rows_tell_nothing_new(
+    tiny_run: TinyRun, tmp_path: Path, console: Console
+) -> None:
+    rows = [("A new film.", "positive")] * 2 + [("Another.", "negative"), ("Another.", "positive")]
+    rows += [("A third one.", "negative")]
+    path = tmp_path / "test.csv"
+    path.write_text("".join(f"{text},{label}\n" for text, label in [("text", "label"), *rows]))
+    evaluate(tiny_run, console, {"data": {"test_file": str(path)}})
+    assert "3 rows are left out: their text came before, or has two labels" in read_shown(console)
 
 
 def test_evaluate_changes_nothing_in_the_run(tiny_run: TinyRun, console: Console) -> None:

@@ -117,7 +117,7 @@ def _load_file(
 ) -> CheckReviews:
     """Read a file with its labels, if it has a column of them."""
     if _has_labels(path, settings):
-        reviews = load_labelled_file(path, settings, label_names)
+        reviews = load_labelled_file(path, settings, label_names).reviews
         return CheckReviews.build(str(path), reviews, label_names, size)
     rows = iterate_text_rows(path, settings)
     texts = [text for _, text in itertools.islice(rows, size + RANGE_REVIEWS)]

@@ -34,6 +34,7 @@ from peft_sentiment.reporting.calibration import show_calibration
 from peft_sentiment.reporting.comparison import show_comparison, show_confusion, show_models
 from peft_sentiment.reporting.console import show_scores
 from peft_sentiment.reporting.pairs import show_pairs
+from peft_sentiment.reporting.skipped import show_dropped
 from peft_sentiment.skipping import report_skipped
 
 
@@ -58,8 +59,11 @@ def evaluate_adapter(
     """
     classifier = load_classifier(folder, overrides)
     bad = BadRows(overrides.get("data", {}).get("skip_bad_rows", False))
-    reviews = choose_test_reviews(load_past(folder), overrides, classifier.label_names, bad)
+    reviews, dropped = choose_test_reviews(
+        load_past(folder), overrides, classifier.label_names, bad
+    )
     report_skipped(console, bad.found, output)
+    show_dropped(console, dropped)
     with console.status(f"Scoring {len(reviews):,} reviews"):
         predictions = classifier.predict_reviews(reviews.texts)
     settings = EvaluationSettings(**overrides.get("evaluation", {}))
@@ -106,8 +110,8 @@ def choose_test_reviews(
     overrides: Mapping[str, Mapping[str, Any]],
     label_names: Sequence[str],
     bad: BadRows | None = None,
-) -> Reviews:
-    """Return reviews that a training has not seen.
+) -> tuple[Reviews, int]:
+    """Return reviews that a training has not seen, and how many were left out as duplicates.
 
     They come from the test file or data set named in the overrides or, by default, from what the
     training left of its own data. `bad` meets the rows of a test file that can't be used.
@@ -120,17 +124,19 @@ def choose_test_reviews(
     asked = Settings().updated({"data": given}, "command line").data
     if asked.test_file is not None:
         name = asked.test_file
-        reviews = load_labelled_file(Path(name), asked, label_names, bad)
+        file = load_labelled_file(Path(name), asked, label_names, bad)
+        reviews, dropped = file.reviews, file.duplicates_removed
     elif "dataset_name" in given and not _is_own_data(past, asked.dataset_name):
         source = load_reviews(asked)
         name, reviews = source.name, source.train if source.test is None else source.test
+        dropped = source.duplicates_removed
     else:
-        return _draw_unseen(past, given.get("test_size"))
+        return _draw_unseen(past, given.get("test_size")), 0
     seed = Settings().training.seed if past is None else past.settings.training.seed
     chosen = _draw(reviews, given.get("test_size", "full"), seed)
     if past is not None:
         _require_unseen(chosen, past, name)
-    return chosen
+    return chosen, dropped
 
 
 def _is_own_data(past: Past | None, dataset_name: str) -> bool:

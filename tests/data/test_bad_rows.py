@@ -130,7 +130,7 @@ def test_labels_that_the_training_lacks_are_left_out_of_a_test_file(tmp_path: Pa
     assert source.test is not None
     assert source.test.texts == ["c", "e"]
     assert places(list(source.skipped), test) == ["line 3"]
-    assert load_labelled_file(test, settings, ("x", "y")).texts == ["c", "e"]
+    assert load_labelled_file(test, settings, ("x", "y")).reviews.texts == ["c", "e"]
 
 
 @pytest.mark.parametrize(

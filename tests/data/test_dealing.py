@@ -92,6 +92,25 @@ def test_a_group_is_never_divided(seed: int, stratify: bool) -> None:
         assert size - 7 < len(part) <= size
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (sizes("auto", "auto", "auto"), "none fits into 50 reviews for test: .* has 100.*--test-s"),
+        (
+            sizes(300, 99, 100),
+            "none fits into 99 reviews for validation: the smallest left has 100",
+        ),
+        (sizes(50, 100, 100), "none fits into 50 reviews for train: the smallest left has 100"),
+    ],
+)
+def test_groups_that_fit_into_no_part_are_told_with_the_size_that_would_do(
+    asked: dict[str, object], words: str
+) -> None:
+    source = build_source(STARS, [f"film {n // 100}" for n in range(500)])
+    with pytest.raises(DataError, match=words):
+        split(source, **asked)
+
+
 def test_what_is_left_of_a_group_that_was_trained_on_is_not_drawn_for_a_test() -> None:
     groups = [f"film {n // 5}" for n in range(500)]
     source = build_source(STARS, groups)

@@ -172,7 +172,7 @@ def read_whole(path: Path, settings: DataSettings) -> list[str]:
 
 
 def read_alone(path: Path, settings: DataSettings) -> list[str]:
-    return [*load_labelled_file(path, settings, ("gut", "schlecht")).texts]
+    return [*load_labelled_file(path, settings, ("gut", "schlecht")).reviews.texts]
 
 
 def read_to_check(path: Path, settings: DataSettings) -> list[str]:

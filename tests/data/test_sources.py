@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from peft_sentiment.config import PACKAGED_IMDB, PACKAGED_ROTTEN_TOMATOES, DataSettings
 from peft_sentiment.data import sources
-from peft_sentiment.data.sources import iterate_text_rows, load_reviews
+from peft_sentiment.data.sources import iterate_text_rows, load_labelled_file, load_reviews
 from peft_sentiment.errors import DataError, PeftSentimentError, SettingsError
 from peft_sentiment.records.reviews import Reviews, SourceData
 
@@ -325,6 +325,30 @@ def test_several_files_are_one_part_with_the_weights_of_their_files(write: Write
     assert source.sha256 == hashlib.sha256(content).hexdigest()
 
 
+def test_weights_are_those_of_their_files_however_the_paths_are_written(write: Write) -> None:
+    one, other = write("one.csv", "text,label\na,x\n"), write("other.csv", "text,label\nb,y\n")
+    files = (f"{one.parent}/./one.csv", f"{other.parent}//other.csv")
+    settings = DataSettings(train_file=files, train_file_weights=(1, 0.5))
+    assert load_reviews(settings).train.weights == [1, 0.5]
+    single = DataSettings(train_file=(files[1],), train_file_weights=(0.5,))
+    write("other.csv", "text,label\na,x\nb,y\n")
+    assert load_reviews(single).train.weights == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("a,z\nb,z\n", "none of its 2 rows can be used"),
+        ("a,x\na,y\n", "every text stands there with two labels"),
+    ],
+)
+def test_a_file_of_which_no_review_is_left_is_refused(write: Write, rows: str, words: str) -> None:
+    path = write("test.csv", f"text,label\n{rows}")
+    settings = DataSettings(skip_bad_rows=True)
+    with pytest.raises(DataError, match=rf"test\.csv: {words}"):
+        load_labelled_file(path, settings, ("x", "y"))
+
+
 def test_texts_that_several_files_share_with_a_test_file_are_told_by_their_file(
     write: Write,
 ) -> None:
@@ -350,6 +374,17 @@ def test_groups_are_read_and_may_not_stand_in_two_files(write: Write) -> None:
 def test_a_group_that_is_missing_is_told_by_its_line(write: Write) -> None:
     path = write("a.csv", "text,label,film\na,x,1\nb,y, \n")
     with pytest.raises(DataError, match="line 3: the group is missing"):
+        load(path, group_column="film")
+
+
+def test_groups_in_numbers_are_the_same_whole_or_not_and_missing_where_there_is_none(
+    write: Write,
+) -> None:
+    train = write("train.jsonl", '{"text": "a", "label": "x", "film": 1}\n'
+                  '{"text": "b", "label": "y", "film": 2.0}\n')  # fmt: skip
+    assert load(train, group_column="film").train.groups == ["1", "2"]
+    path = write("a.jsonl", '{"text": "a", "label": "x", "film": NaN}\n')
+    with pytest.raises(DataError, match="line 1: the group is missing"):
         load(path, group_column="film")
 
 

@@ -88,6 +88,13 @@ def test_the_nearest_training_review_shares_the_rare_words() -> None:
     assert add_neighbours((), train) == ()
 
 
+def test_reviews_without_a_word_have_neighbours_too() -> None:
+    reviews, predictions = Reviews(["👍 👎"], ["negative"]), build_predictions([[0.1, 0.9]])
+    train = Reviews(["👎", "👍 👎 👎"], ["negative", "positive"])
+    (mistake,) = analyse_errors(reviews, predictions, None, train, 0.95).confidently_wrong
+    assert mistake.neighbours[0].text == "👍 👎 👎"
+
+
 def test_labels_that_were_turned_are_doubted() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 400)

@@ -114,6 +114,9 @@ def drop_duplicates(part: Part) -> Part:
 
     Of equal texts with one label the first is kept. Where their labels differ none is kept,
     because nothing tells which label is right.
+
+    Raises:
+        DataError: all labels differ, so that nothing is left.
     """
     label_of: dict[str, str] = {}
     contradicted = set()
@@ -123,6 +126,11 @@ def drop_duplicates(part: Part) -> Part:
     first_index: dict[str, int] = {}
     for index, text in enumerate(part.texts):
         first_index.setdefault(text, index)
+    if part.texts and len(contradicted) == len(first_index):
+        raise DataError(
+            f"{part.source}: every text stands there with two labels or more, and nothing tells "
+            "which is right, so that no review is left. Correct the labels."
+        )
     return part.take(index for text, index in first_index.items() if text not in contradicted)
 
 

@@ -109,7 +109,7 @@ def deal_units(
         sizes: part -> its size, in the order in which they draw.
 
     Raises:
-        DataError: there are fewer reviews than asked for.
+        DataError: there are fewer reviews than asked for, or no group fits into a part.
         SettingsError: two parts are to take all that is left.
     """
     numbers, full = _sort_sizes(sizes, sum(map(len, units)))
@@ -119,8 +119,25 @@ def deal_units(
     dealt: dict[str, list[int]] = {}
     for name in [*numbers, *full]:
         first = [units[place] for place in reserved[name]]
-        dealt[name], left = _fill([*first, *left], numbers.get(name))
+        size = numbers.get(name)
+        dealt[name], rest = _fill([*first, *left], size)
+        if not dealt[name] and size != 0:
+            raise _nothing_fits(name, size, left)
+        left = rest
     return dealt
+
+
+def _nothing_fits(name: str, size: int | None, left: Sequence[Unit]) -> DataError:
+    """Return what is told where groups stay whole, and none of those left is a part's."""
+    if size is None or not left:
+        found = f"none is left for {name}. Lower the sizes of the other parts"
+    else:
+        smallest = min(map(len, left))
+        found = (
+            f"none fits into {size:,} reviews for {name}: the smallest left has {smallest:,}. Give "
+            f"{_flag(name)} {smallest} or more"
+        )
+    return DataError(f"Groups stay whole, and {found}, or leave --group-column out.")
 
 
 def _reserve_units(labels: Sequence[str], sizes: Mapping[str, Size]) -> dict[str, list[int]]:

@@ -5,6 +5,7 @@ Every source gives the same: texts cleaned, each label a name, no text twice.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,9 +119,22 @@ def _iterate_usable(
     bad.require_rest(source, kept, found_before)
 
 
+@dataclass(frozen=True)
+class LabelledFile:
+    """The reviews of one file.
+
+    Attributes:
+        reviews: each text once.
+        duplicates_removed: rows whose text came before, or comes with another label too.
+    """
+
+    reviews: Reviews
+    duplicates_removed: int
+
+
 def load_labelled_file(
     path: Path, settings: DataSettings, label_names: Sequence[str], bad: BadRows | None = None
-) -> Reviews:
+) -> LabelledFile:
     """Load the reviews of one file for a model whose labels are known.
 
     Args:
@@ -130,14 +144,13 @@ def load_labelled_file(
         bad: meets the rows that can't be used; by default the settings decide.
 
     Raises:
-        DataError: the file, a row or a label is missing or malformed.
+        DataError: the file, a row or a label is missing or malformed, or no review is left.
     """
-    known = dataclasses.replace(settings, label_names=tuple(label_names))
+    known = dataclasses.replace(settings, label_names=tuple(label_names), group_column=None)
     bad = BadRows(settings.skip_bad_rows) if bad is None else bad
-    columns = (settings.text_column, settings.label_column)
-    rows = read_rows(path, columns, bad, Dialect.of(settings))
-    part = drop_duplicates(_check_rows(rows, known, bad))
-    return part.reviews()
+    part = _read_part(str(path), known, bad)
+    unique = drop_duplicates(part)
+    return LabelledFile(unique.reviews(), len(part) - len(unique))
 
 
 @dataclass(frozen=True)
@@ -185,9 +198,10 @@ def _weigh(part: Part, settings: DataSettings) -> Part:
     files, weights = settings.train_file, settings.train_file_weights
     if files is None or weights is None:
         return part
-    weight_of = dict(zip(files, weights, strict=True))
+    names = [str(Path(file)) for file in files]  # as the rows have them, ./a.csv as a.csv
+    weight_of = dict(zip(names, weights, strict=True))
     return dataclasses.replace(
-        part, weights=[weight_of[file] for file in part.files or [files[0]] * len(part)]
+        part, weights=[weight_of[file] for file in part.files or names * len(part)]
     )
 
 
@@ -259,6 +273,9 @@ def _read_group(rows: Rows, index: int, column: str | None) -> str:
 
 
 def _name_group(value: object, place: str) -> str:
+    # A column of whole numbers with gaps comes as 1.0 and NaN, from pandas for one.
+    if isinstance(value, float):
+        value = None if math.isnan(value) else int(value) if value.is_integer() else value
     if value is None or not str(value).strip():
         raise BadRowError(
             place, "the group is missing. Add one, remove the row, or leave --group-column out."

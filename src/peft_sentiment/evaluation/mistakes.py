@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from peft_sentiment.evaluation.intervals import compute_wilson_interval
 from peft_sentiment.evaluation.metrics import encode_labels, normalise
+from peft_sentiment.evaluation.tfidf import fit_words
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.mistakes import (
     ErrorAnalysis,
@@ -120,8 +120,7 @@ def add_neighbours(mistakes: tuple[Mistake, ...], train: Reviews | None) -> tupl
     """Name the training reviews nearest to each mistake, by the cosine of TF-IDF vectors."""
     if train is None or not len(train) or not mistakes:
         return mistakes
-    vectorizer = TfidfVectorizer(sublinear_tf=True)
-    of_train = vectorizer.fit_transform(train.texts)
+    vectorizer, of_train = fit_words(train.texts)
     similarities = (vectorizer.transform([m.text for m in mistakes]) @ of_train.T).toarray()
     found = []
     for mistake, row in zip(mistakes, similarities, strict=True):

@@ -3,6 +3,7 @@
 Shapes: N reviews, C labels, V words and word pairs.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -111,19 +112,29 @@ def convert_scores(scores: NDArray[np.float64]) -> NDArray[np.float32]:
     return probabilities.astype(np.float32)
 
 
+def fit_words(texts: Sequence[str]) -> tuple[TfidfVectorizer, csr_matrix]:
+    """Return a vectorizer of single words fitted to N texts, and their (N, V) weighted counts."""
+    choices = [TfidfVectorizer(sublinear_tf=True, token_pattern=pattern) for pattern in PATTERNS]
+    return _fit_first(choices, texts)
+
+
 def _vectorize(texts: Sequence[str]) -> tuple[TfidfVectorizer, csr_matrix]:
     """Return a fitted vectorizer and (N, V) weighted counts."""
-    choices = [(WORD, 1), (ANYTHING, 1)]
+    choices = [_build_vectorizer(pattern, 1) for pattern in PATTERNS]
     if len(texts) >= FEW_REVIEWS:
-        choices.insert(0, (WORD, LEAST_REVIEWS))
-    for pattern, least in choices[:-1]:
-        vectorizer = _build_vectorizer(pattern, least)
-        try:
+        choices.insert(0, _build_vectorizer(WORD, LEAST_REVIEWS))
+    return _fit_first(choices, texts)
+
+
+def _fit_first(
+    choices: Sequence[TfidfVectorizer], texts: Sequence[str]
+) -> tuple[TfidfVectorizer, csr_matrix]:
+    """Return the first of some vectorizers that finds a word in the texts, and its counts."""
+    *others, last = choices
+    for vectorizer in others:
+        with contextlib.suppress(ValueError):  # scikit-learn's way to say that no word is left
             return vectorizer, vectorizer.fit_transform(texts)
-        except ValueError:  # scikit-learn's way to say that no word is left
-            continue
-    vectorizer = _build_vectorizer(*choices[-1])
-    return vectorizer, vectorizer.fit_transform(texts)
+    return last, last.fit_transform(texts)
 
 
 def _build_vectorizer(token_pattern: str, least: int) -> TfidfVectorizer:

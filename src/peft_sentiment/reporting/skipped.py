@@ -25,3 +25,10 @@ def show_skipped(console: Console, rows: Sequence[SkippedRow], path: Path) -> No
     which = "" if count == 1 else " the first of them"
     say(console, f"Skipped  {words} left out,{which} {first.place}: {first.reason}")
     say(console, f"         All are listed in {path}")
+
+
+def show_dropped(console: Console, count: int) -> None:
+    """Show how many rows are left out because nothing new or nothing sure stands in them."""
+    if count:
+        words = "1 row is" if count == 1 else f"{as_count(count)} rows are"
+        say(console, f"Dropped  {words} left out: their text came before, or has two labels")
