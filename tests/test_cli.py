@@ -302,3 +302,13 @@ def test_a_reader_that_stops_early_gets_no_traceback() -> None:
     )
     assert done.stdout.startswith("usage: peft-sentiment run")
     assert done.stderr == ""
+
+
+def test_a_console_that_lacks_a_letter_is_no_reason_to_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert main(["run", "--dry-run", "--train-file", "naïve.csv"]) == 0
+    assert isinstance(shown.buffer, io.BytesIO)
+    assert b"na\\xefve.csv" in shown.buffer.getvalue()

@@ -4,6 +4,7 @@ Parsing must not import torch, so that `--help` answers at once; the commands ar
 """
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one by SIGTERM.
     """
     set_up_libraries()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What an ASCII terminal can't show must not end a command, as it does not on stderr.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parsed = parse_arguments(sys.argv[1:] if arguments is None else list(arguments))
         with termination_raised():

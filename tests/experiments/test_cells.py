@@ -130,6 +130,14 @@ def test_a_typed_learning_rate_is_for_every_method_and_a_preset_s_for_its_own() 
     assert list_rates({"training": {"learning_rate": 0.1}}) == [0.1, 0.1, 0.5]
 
 
+@pytest.mark.parametrize(
+    "variant", [{"training": {"companion": "tfidf"}}, {"data": {"unlabelled": "more.txt"}}]
+)
+def test_what_is_for_runs_alone_is_refused(variant: Tables) -> None:
+    with pytest.raises(SettingsError, match="is for run and train; methods and search"):
+        build(variant=variant)
+
+
 REFUSED = [
     ((None, None, ""), "There is nothing to compare"),
     (("lora,ia33", None, ""), "there is no method 'ia33'. Did you mean ia3?"),

@@ -258,6 +258,8 @@ def test_the_settings_of_the_run_are_saved_with_it(
         ("good", ["a"], "single str"),
         (["good", 3], ["a", "b"], "Text 1 is 3, a int"),
         (["good", None], ["a", "b"], "NoneType"),
+        (["good", "caf\udce9"], ["a", "b"], "Text 1 is not UTF-8"),
+        (np.array([["good"], ["bad"]]), ["a", "b"], "2 dimensions"),
         (["good", "bad"], ["a"], "2 texts but 1 labels"),
         (["good", "bad"], ["a", "a"], "one class only"),
         ([], [], "one class only"),
@@ -281,6 +283,19 @@ def test_texts_and_labels_that_are_none_are_refused(
 def test_a_single_text_is_not_scored_letter_by_letter(fitted: SentimentClassifier) -> None:
     with pytest.raises(DataError, match=r"single str.*\[text\]"):
         fitted.predict("a good film")
+
+
+def test_texts_that_come_one_by_one_are_scored_as_a_list_of_them_is(
+    fitted: SentimentClassifier,
+) -> None:
+    texts = ["a good film", "a dull one"]
+    found = fitted.predict_proba(text for text in texts)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, fitted.predict_proba(texts))
+
+
+def test_a_misspelt_setting_is_refused_with_the_nearest_one(tiny_distilbert: Path) -> None:
+    with pytest.raises(SettingsError, match="Did you mean max_length"):
+        build_classifier(tiny_distilbert).set_params(max_lenght=32)
 
 
 def test_a_base_alone_can_not_be_saved(tiny_distilbert: Path, tmp_path: Path) -> None:

@@ -54,6 +54,20 @@ def test_the_companion_is_used_unless_told_not_to(
     assert np.abs(parts["adapter"].probabilities - parts["peft"].probabilities).max() > 0.01
 
 
+def test_nothing_is_said_of_no_texts(fitted: SentimentClassifier) -> None:
+    assert fitted.predict_proba([]).shape == (0, 2)
+
+
+def test_what_is_loaded_without_its_companion_is_saved_as_it_speaks(
+    fitted: SentimentClassifier, texts: list[str], tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "adapter")
+    alone = SentimentClassifier.load(tmp_path / "adapter", bf16=False, use_companion=False)
+    alone.save(tmp_path / "alone")
+    again = SentimentClassifier.load(tmp_path / "alone", bf16=False)
+    np.testing.assert_array_equal(again.predict_proba(texts), alone.predict_proba(texts))
+
+
 @pytest.mark.parametrize("is_used", [True, False])
 def test_labelling_asks_the_companion_too(
     fitted: SentimentClassifier, texts: list[str], tmp_path: Path, is_used: bool

@@ -21,7 +21,7 @@ def test_settings_can_be_set_and_read() -> None:
     assert classifier.settings.adapter.r == 2
     assert classifier.settings.data.truncation == "head"
     assert "bf16=False" in repr(classifier)
-    with pytest.raises(ValueError, match="nonsense"):
+    with pytest.raises(SettingsError, match="nonsense"):
         classifier.set_params(nonsense=1)
 
 

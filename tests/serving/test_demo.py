@@ -78,6 +78,16 @@ def test_piped_reviews_are_labelled_and_without_any_the_samples(
     assert (SAMPLE_REVIEWS[0][:20] in shown) == (not piped)
 
 
+def test_piped_bytes_that_are_no_utf_8_are_told(
+    finished_tiny_run: TinyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("caf\udce9 film\n"))
+    assert main(["demo", "--no-bf16", str(finished_tiny_run.adapter)]) == 2
+    assert "Text 0 is not UTF-8 (character 4" in capsys.readouterr().err
+
+
 def test_an_export_is_refused_by_its_folder_alone(
     finished_tiny_run: TinyRun, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ from peft_sentiment.training.loop import (
     TrainingRun,
     gradient_checkpointing,
     plan_steps,
+    start_training,
     train_steps,
 )
 from peft_sentiment.training.objectives import compute_label_weights
@@ -384,6 +385,13 @@ def test_a_warm_up_below_1_is_a_share_of_the_steps(warmup: float, steps: int) ->
         nn.Identity(), _list_reviews(100), per_device_train_batch_size=1, warmup_steps=warmup
     )
     assert run.warmup_steps == steps
+
+
+def test_a_training_of_one_step_has_its_rate_in_it() -> None:
+    reviews = _list_reviews(4)
+    run = build_tiny_training(nn.Linear(1, 1), reviews, per_device_train_batch_size=4)
+    assert (run.steps, run.warmup_steps) == (1, 0)
+    assert start_training(run).schedule.get_last_lr()[0] == run.settings.learning_rate
 
 
 def test_a_part_of_a_pass_ends_within_it(tiny_distilbert: Path, train: LabelledTokens) -> None:

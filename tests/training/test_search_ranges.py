@@ -77,6 +77,7 @@ REFUSED = [
     (["data.train_size=100..full"], "data.train_size is no number"),
     (["adapter.r=4,8", "adapter.r=2,4"], "--range adapter.r is given 2 times"),
     (["training.seed=1,2"], "it decides which reviews are the validation reviews"),
+    (["training.companion=none,tfidf"], "trials train the adapter alone"),
     (["training.eval_steps=1,2"], "would flatter a trial"),
     (["data.validation_size=100,200"], "trials on other reviews can't be compared"),
     (["data.train_file=a.csv,b.csv"], "trials on other reviews can't be compared"),

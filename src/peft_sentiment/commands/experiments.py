@@ -86,9 +86,11 @@ def add_search(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this typ
 def run_search(parsed: argparse.Namespace) -> None:
     """`peft-sentiment search`."""
     if settings := load_run_settings(parsed):
+        from peft_sentiment.experiments.variants import require_alone
         from peft_sentiment.training.search import require_optuna
         from peft_sentiment.training.search_ranges import parse_ranges
 
+        require_alone(settings, "search")
         ranges = parse_ranges(parsed.ranges, settings)
         require_optuna()
         from peft_sentiment.experiments import search

@@ -63,6 +63,8 @@ class Companion:
             adapter: what the adapter says of them, not calibrated.
             clock: seconds; those that this takes are added to the adapter's.
         """
+        if not texts:
+            return adapter
         start = clock()
         features = build_features(adapter.probabilities, self.tfidf.score(texts))
         probabilities = convert_scores(features @ self.weights.T + self.bias)

@@ -20,7 +20,7 @@ from peft_sentiment.evaluation.method_comparison import (
     CellFailure,
     CellRecord,
 )
-from peft_sentiment.experiments.variants import Overrides
+from peft_sentiment.experiments.variants import Overrides, require_alone
 from peft_sentiment.files import compute_sha256, write_text
 from peft_sentiment.records import build_record, render_json
 
@@ -81,8 +81,10 @@ def build_cells(settings: Settings, variants: Mapping[str, Overrides], seeds: in
         OutputError: a data file can't be read.
     """
     first = settings.training.seed
-    digests = compute_data_digests(settings)
     changed = {name: settings.varied(v, f"variant {name}") for name, v in variants.items()}
+    for name, of_variant in changed.items():
+        require_alone(of_variant, f"variant {name}")
+    digests = compute_data_digests(settings)
     return [
         build_cell(name, of_variant.updated({"training": {"seed": seed}}, name), first, digests)
         for seed in range(first, first + seeds)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peft_sentiment.config import METHODS
+from peft_sentiment.config import METHODS, Settings
 from peft_sentiment.errors import SettingsError, suggest
 
 Overrides = Mapping[str, Mapping[str, Any]]
@@ -109,6 +109,28 @@ def require_comparable(name: str, overrides: Overrides) -> None:
             f"variant {name}: {chosen[0]} is the same for all that are compared. Take it out, and "
             "set it for all with its own flag."
         )
+
+
+def require_alone(settings: Settings, name: str) -> None:
+    """Check that a training is of an adapter alone, which is what experiments do.
+
+    Args:
+        settings: of the training.
+        name: of what it is for, as messages name it.
+
+    Raises:
+        SettingsError: it is to have a companion, or reviews without labels.
+    """
+    asked = {
+        "training.companion": settings.training.companion != "none",
+        "data.unlabelled": settings.data.unlabelled is not None,
+    }
+    for setting, is_asked in asked.items():
+        if is_asked:
+            raise SettingsError(
+                f"{name}: {setting} is for run and train; methods and search train the adapter "
+                "alone. Leave it out here, and give it to the run."
+            )
 
 
 def load_variants(path: Path) -> dict[str, Overrides]:

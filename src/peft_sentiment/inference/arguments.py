@@ -1,6 +1,6 @@
 """What a caller gives the classifier: settings by name; texts and labels, checked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,21 +32,40 @@ def read_reviews(texts: Sequence[str], labels: ArrayLike) -> Reviews:
     return Reviews(texts, names)
 
 
-def require_texts(texts: Sequence[str]) -> list[str]:
+def require_texts(texts: Iterable[str]) -> list[str]:
     """Return the texts as a list.
 
     Raises:
-        DataError: they are a single str, or one is none.
+        DataError: they are a single str or a table, or one is no str or can't be UTF-8.
     """
     if isinstance(texts, str):
         raise DataError("The texts are a single str. Put it into a list: [text].")
-    for place, text in enumerate(texts):
+    if (dimensions := getattr(texts, "ndim", 1)) != 1:
+        raise DataError(
+            f"The texts have {dimensions} dimensions, but must be one row of str. "
+            "Give one column of the table."
+        )
+    listed = list(texts)
+    for place, text in enumerate(listed):
         if not isinstance(text, str):
             raise DataError(
                 f"Text {place} is {text!r}, a {type(text).__name__}, but must be a str. "
                 "Leave it out or convert it."
             )
-    return list(texts)
+        if not text.isascii():
+            _require_utf8(text, place)
+    return listed
+
+
+def _require_utf8(text: str, place: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        # Bytes that are no UTF-8 come as half characters, which no tokenizer takes.
+        raise DataError(
+            f"Text {place} is not UTF-8 (character {error.start + 1} is {text[error.start]!a}). "
+            "Leave it out or convert it."
+        ) from error
 
 
 def require_known_labels(labels: Sequence[str], known: Sequence[str]) -> None:

@@ -57,7 +57,7 @@ def save_classifier(
         method=settings.adapter.method,
         calibration=classifier.calibration_,
     )
-    companion = classifier.companion_
+    companion = classifier.companion_ if classifier.has_companion else None
     save = None if companion is None else functools.partial(save_companion, companion)
     save_adapter(model, encoder, metadata, folder, seen, save)
 

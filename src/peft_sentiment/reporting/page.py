@@ -310,7 +310,8 @@ def _describe_scores(scores: Scores) -> Iterator[str]:
 
 def _find_rival(results: Results) -> str | None:
     """Return the most accurate of the baselines, if there are any."""
-    baselines = {n: s.accuracy for n, s in results.models.items() if n not in ("base", "peft")}
+    own = ("base", "peft", "adapter")  # the last is PEFT without its companion
+    baselines = {name: s.accuracy for name, s in results.models.items() if name not in own}
     return max(baselines, key=baselines.__getitem__) if baselines else None
 
 

@@ -109,9 +109,11 @@ class TrainingRun:
 
     @property
     def warmup_steps(self) -> int:
-        """Optimizer steps over which the learning rate rises."""
+        """Optimizer steps over which the learning rate rises; a share leaves one to learn in."""
         warmup = self.settings.warmup_steps
-        return count_steps(warmup, self.steps) if warmup < 1 else int(warmup)
+        if warmup >= 1:
+            return int(warmup)
+        return min(count_steps(warmup, self.steps), self.steps - 1)
 
 
 def count_steps(share: float, steps: int) -> int:

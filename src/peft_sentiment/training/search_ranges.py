@@ -19,6 +19,7 @@ DATA_SETTINGS = ("train_size", "max_length", "truncation", "window_length")
 
 FIXED = {
     "model.device": "it says where the model runs, not what it learns",
+    "training.companion": "trials train the adapter alone",
     "training.seed": "it decides which reviews are the validation reviews",
     "training.metric_for_best_model": "it is what the trials are judged by",
     "training.load_best_model_at_end": "it decides which weights a trial is judged by",
