@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tiny_service import OVERRIDES, STARS, TinyAdapters, build_service, running
 
 from peft_sentiment.errors import AdapterError, SettingsError
 from peft_sentiment.inference.loading import load_classifier
+from peft_sentiment.model.shared import copy_modules
 from peft_sentiment.records.reviews import Reviews
 from peft_sentiment.serving.adapters import AdapterRegistry
 from peft_sentiment.serving.api import build_app
@@ -119,6 +121,60 @@ def test_an_explanation_names_the_words(client: TestClient) -> None:
     assert [text[word["start"] : word["end"]] for word in words] == ["good", "film"]
     change = said["explanation"]["log_odds"] - said["explanation"]["baseline_log_odds"]
     assert sum(word["score"] for word in words) == pytest.approx(change, rel=0.1, abs=1e-3)
+
+
+def test_what_is_explained_shares_no_module_with_the_batches_beside_it(
+    tiny_adapters: TinyAdapters,
+) -> None:
+    service = build_service(tiny_adapters.folders)
+    served = service.registry.get("plain").served
+    of_batches = served._classifier.model_
+    served.explain(["a film"])  # which makes the modules
+    used: list[str] = []
+    for module in of_batches.modules():
+        module.register_forward_pre_hook(lambda *_: used.append("by an explanation"))
+    found = served.explain(["a good film"])
+    assert used == []
+    alone = load_classifier(Path(tiny_adapters.folders["plain"]), OVERRIDES)
+    (word, *_), (expected, *_) = found[0].words, alone.explain(["a good film"])[0].words
+    assert word.score == pytest.approx(expected.score, abs=1e-5)
+    own = copy_modules(of_batches)
+    pairs = zip(own.parameters(), of_batches.parameters(), strict=True)
+    assert all(mine is theirs for mine, theirs in pairs)
+
+
+def test_an_adapter_is_removed_while_another_is_being_loaded(tiny_adapters: TinyAdapters) -> None:
+    registry = build_service(tiny_adapters.folders, root=tiny_adapters.root).registry
+    with registry._loading:
+        removing = threading.Thread(target=registry.remove, args=["wide"], daemon=True)
+        removing.start()
+        removing.join(timeout=10)
+        assert not removing.is_alive()
+    assert [adapter.name for adapter in registry.list_adapters()] == ["plain", "stars"]
+
+
+def test_a_service_ends_while_an_adapter_is_being_loaded(
+    tiny_adapters: TinyAdapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = build_service(tiny_adapters.folders, root=tiny_adapters.root, request_seconds=0.2)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def load(*_: str) -> None:
+        begun.set()
+        may_end.wait(60)
+
+    monkeypatch.setattr(service.registry, "load_from_root", load)
+
+    def run() -> None:
+        with running(service) as client:
+            client.post("/v1/adapters", json={"name": "new", "folder": "stars"})
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert begun.wait(20)
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    may_end.set()
 
 
 @pytest.mark.parametrize(
@@ -259,6 +315,11 @@ def test_keys_come_from_file_and_environment_and_are_long(tmp_path: Path) -> Non
     assert keys.let_in(f"bearer {OTHER_KEY}")
     assert not len(load_api_keys(None, {}))
     assert KEY not in str(vars(keys))
+    file.write_text(f"\ufeff{KEY}\n  # {OTHER_KEY}\n", encoding="utf-8")
+    keys = load_api_keys(str(file), {})
+    assert (len(keys), keys.let_in(f"Bearer {KEY}")) == (1, True)
+    with pytest.raises(SettingsError, match="beyond ASCII"):
+        load_api_keys(None, {KEYS_VARIABLE: f"schlüssel-{KEY}"})
     file.write_text("# nothing\n")
     with pytest.raises(SettingsError, match="no key in it"):
         load_api_keys(str(file), {})
@@ -344,6 +405,7 @@ def test_metrics_count_requests_and_batches(tiny_adapters: TinyAdapters) -> None
         client.post("/v1/predict", json={"texts": ["good", "bad"], "adapter": "wide"})
         client.post("/v1/predict", json={"texts": []})
         client.get("/v1/somewhere/private")
+        client.request("PRIVATE", "/healthz")
         answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     told = answer.text
@@ -358,7 +420,7 @@ def test_metrics_count_requests_and_batches(tiny_adapters: TinyAdapters) -> None
         assert line in told
     assert "peft_sentiment_batch_tokens_sum" in told
     assert "process_resident_memory_bytes" in told
-    assert "private" not in told
+    assert "private" not in told.lower()
 
 
 def test_logs_tell_counts_and_no_text(

@@ -21,6 +21,7 @@ import pytest
 from tiny_service import TinyAdapters, build_service, listening
 
 from peft_sentiment.cli import main
+from peft_sentiment.commands.serve import read_adapters
 from peft_sentiment.config import ServiceSettings
 from peft_sentiment.errors import SettingsError
 from peft_sentiment.inference.loading import load_classifier
@@ -310,6 +311,25 @@ def test_what_cannot_be_served_is_told_in_a_line(
 ) -> None:
     assert main(arguments) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "nowhere", "--port", str(port)]) == 2
+    assert f"--port {port}: can't listen on 127.0.0.1" in capsys.readouterr().err
+    assert main(["serve", "--host", "nowhere.invalid"]) == 2
+    assert "--host of this machine" in capsys.readouterr().err
+
+
+def test_a_folder_with_an_equals_sign_in_its_path_is_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a=b" / "mine"
+    folder.mkdir(parents=True)
+    assert read_adapters([str(folder), f"other={folder}"]) == {
+        "mine": str(folder), "other": str(folder),
+    }  # fmt: skip
 
 
 def test_a_name_that_no_request_could_choose_is_refused(tiny_adapters: TinyAdapters) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from peft_sentiment.commands.flags import (
@@ -60,11 +59,11 @@ def read_adapters(arguments: list[str]) -> dict[str, str]:
     Raises:
         SettingsError: two have the same name.
     """
+    from peft_sentiment.serving.showcase import split_name
+
     adapters: dict[str, str] = {}
     for argument in arguments:
-        name, equals, folder = argument.partition("=")
-        if not equals:
-            name, folder = Path(argument).resolve().name, argument
+        name, folder = split_name(argument)
         if name in adapters:
             raise SettingsError(
                 f"{argument}: there is an adapter {name} already. "

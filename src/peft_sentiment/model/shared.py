@@ -4,8 +4,9 @@ What is shared is found by its values, not by the method of an adapter: weights 
 that are equal bit for bit. An adapter that has changed weights of the base keeps its own.
 """
 
+import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft import PeftModel
@@ -16,6 +17,8 @@ from peft_sentiment.model.linear import FrozenLinear, Projection
 from peft_sentiment.model.lora import build_merged_projection
 from peft_sentiment.model.packed import PackedModel
 from peft_sentiment.model.readers import read_packed_model
+
+Model = TypeVar("Model", bound=nn.Module)
 
 OWN_PART = "default"
 """peft's name for what belongs to an adapter and not to its base."""
@@ -85,6 +88,12 @@ class SharedEncoder:
 
     def _is_shared(self, module: nn.Module) -> bool:
         return all(weight.data_ptr() in self._places for weight in module.parameters())
+
+
+def copy_modules(model: Model) -> Model:
+    """Return a copy of a model's modules around the same weights and buffers."""
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, tensors)  # what a memo names is not copied
 
 
 def _iterate_base_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -64,6 +64,7 @@ class AdapterRegistry:
         self._base: tuple[str, Path] | None = None
         self._adapters: dict[str, LoadedAdapter] = {}
         self._loading = threading.Lock()
+        self._changing = threading.Lock()  # held for moments only: the event loop waits for it
 
     def __len__(self) -> int:
         """Return the number of adapters."""
@@ -137,7 +138,8 @@ class AdapterRegistry:
             form = ADAPTER if classifier.export_ is None else classifier.export_.form
             served = build_served(classifier, self._encoder)
             loaded = LoadedAdapter(name, folder, form, served)
-            self._adapters = {**self._adapters, name: loaded}
+            with self._changing:
+                self._adapters = {**self._adapters, name: loaded}
         return loaded
 
     def remove(self, name: str) -> None:
@@ -147,7 +149,7 @@ class AdapterRegistry:
             Refusal: there is none of this name, or adapters are fixed.
         """
         self.require_managed()
-        with self._loading:
+        with self._changing:
             self.get(name)
             self._adapters = {key: value for key, value in self._adapters.items() if key != name}
 

@@ -60,6 +60,7 @@ def build_app(service: Service) -> ASGIApp:
         redoc_url=None,
         lifespan=_build_lifespan(service),
         separate_input_output_schemas=False,
+        redirect_slashes=False,
     )
     app.exception_handler(Refusal)(answer_refusal)
     app.exception_handler(RequestValidationError)(answer_malformed)
@@ -116,7 +117,7 @@ def add_state_routes(app: FastAPI, service: Service, secured: list[Any]) -> None
         response_class=Response,
         responses={
             200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}}}},
-            **describe_errors(401),
+            **describe_errors(401, 503),
         },
     )
     async def metrics() -> Response:
@@ -142,7 +143,7 @@ def add_adapter_routes(app: FastAPI, service: Service, secured: list[Any]) -> No
     """Add what lists, loads and removes adapters."""
 
     @app.get(
-        "/v1/adapters", tags=["adapters"], dependencies=secured, responses=describe_errors(401)
+        "/v1/adapters", tags=["adapters"], dependencies=secured, responses=describe_errors(401, 503)
     )
     async def list_adapters() -> AdapterList:
         """List the adapters in memory."""
@@ -167,7 +168,7 @@ def add_adapter_routes(app: FastAPI, service: Service, secured: list[Any]) -> No
         tags=["adapters"],
         status_code=204,
         dependencies=secured,
-        responses=describe_errors(401, 403, 404, 422),
+        responses=describe_errors(401, 403, 404, 422, 503),
     )
     async def remove_adapter(name: str, request: Request) -> None:
         """Remove an adapter from memory; its folder stays."""

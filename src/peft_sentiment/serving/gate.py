@@ -25,6 +25,9 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 KNOWN_PATHS = frozenset({*OPEN_PATHS, "/metrics", "/v1/predict", "/v1/adapters"})
 """Routes without a part that changes."""
 
+METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+"""What metrics and log name; any other word may stand in a request, and is not kept."""
+
 FACTS, REQUEST_ID = "peft_sentiment.facts", "peft_sentiment.request_id"
 """Where in a scope the facts for the log are, and the identity."""
 
@@ -127,7 +130,7 @@ class Observer(Layer):
     def _record(self, scope: Scope, status: int | None, seconds: float) -> None:
         metrics, route = self._service.metrics, find_route(scope)
         told = str(status or "none")
-        method = scope["method"] if route != "unknown" else "any"
+        method = scope["method"] if route != "unknown" and scope["method"] in METHODS else "any"
         metrics.requests.labels(method, route, told).inc()
         metrics.seconds.labels(route).observe(seconds)
         facts = scope[FACTS]

@@ -53,17 +53,23 @@ def load_api_keys(file: str | None, environment: Mapping[str, str]) -> ApiKeys:
             f"An API key has fewer than {SHORTEST_KEY} characters, so it can be guessed. "
             "Make one with: openssl rand -hex 24"
         )
+    if not all(key.isascii() for key in keys):
+        raise SettingsError(
+            "An API key has characters beyond ASCII, which a header has no one way to hold. "
+            "Make one with: openssl rand -hex 24"
+        )
     return ApiKeys(tuple(keys))
 
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"{path}: the keys can't be read ({error}). Name a text file with --api-keys-file."
         ) from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    stripped = [line.strip() for line in lines]
+    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def _digest(key: str) -> bytes:

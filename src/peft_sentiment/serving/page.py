@@ -160,7 +160,11 @@ def _add_single(gradio: Any, showcase: Showcase, adapter: Any) -> None:  # noqa:
         if not review:
             yield str(escape("Type a review first.")), ""
             return
-        opinion = showcase.label(name, [review])[0]
+        try:
+            opinion = showcase.label(name, [review])[0]
+        except PeftSentimentError as error:
+            yield str(escape(str(error))), ""
+            return
         bars = render_opinion(opinion, name, showcase.describe_confidence(name, opinion))
         yield bars, str(escape("Looking for the words that mattered …"))
         yield bars, explain_words(showcase, name, review)

@@ -16,7 +16,7 @@ from peft_sentiment.inference.scoring import require_explainable
 from peft_sentiment.model.packed import PackedModel
 from peft_sentiment.model.packing import pack_reviews
 from peft_sentiment.model.readers import can_score_packed
-from peft_sentiment.model.shared import SharedEncoder
+from peft_sentiment.model.shared import SharedEncoder, copy_modules
 from peft_sentiment.model.workspace import Workspace
 from peft_sentiment.records import Predictions
 from peft_sentiment.records.calibration import Calibration
@@ -96,6 +96,7 @@ class ServedModel(Servable):
         # Explanations are made by another thread, and a tokenizer must not be used by two.
         self._tokenizer = copy.deepcopy(classifier.encoder_.tokenizer)
         precision, model = classifier.precision_, classifier.model_
+        self._explained: SentimentClassifier | None = None
         self._packed: PackedModel | None = None
         if precision.device.type == "cpu" and can_score_packed(model):
             self._packed = encoder.build_packed_model(
@@ -103,6 +104,17 @@ class ServedModel(Servable):
             )
         if is_mixable and encoder.holds_frame(model):
             self.mixable = self._packed
+
+    def explain(self, texts: Sequence[str]) -> list[Explanation]:
+        """Say which words spoke for each label; called by one thread at a time.
+
+        What is explained is hooked into, so it has modules of its own, around the same weights:
+        those of the batches are used by other threads meanwhile.
+        """
+        if self._explained is None:
+            self._explained = copy.copy(self._classifier)
+            self._explained.model_ = copy_modules(self._classifier.model_)
+        return self._explained.explain(texts)
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedReviews:
         """Return what is read of the texts; called by one thread at a time."""

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import socket
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from peft_sentiment.config import ServiceSettings
+from peft_sentiment.errors import SettingsError
 from peft_sentiment.serving.adapters import AdapterRegistry, Overrides
 from peft_sentiment.serving.api import build_app
 from peft_sentiment.serving.keys import KEYS_VARIABLE, load_api_keys
@@ -56,20 +58,46 @@ def serve(adapters: Mapping[str, str], settings: ServiceSettings, overrides: Ove
 
     Raises:
         AdapterError: an adapter can't be loaded.
-        SettingsError: the keys can't be read.
+        SettingsError: the keys can't be read, or the port can't be listened on.
     """
     keys = load_api_keys(settings.api_keys_file, os.environ)
-    registry = AdapterRegistry(overrides, settings.adapters_folder, settings.max_adapters)
-    load_adapters(registry, adapters)
-    service = Service(settings, registry, keys)
+    with open_socket(settings.host, settings.port) as listener:
+        registry = AdapterRegistry(overrides, settings.adapters_folder, settings.max_adapters)
+        load_adapters(registry, adapters)
+        _run(Service(settings, registry, keys), listener)
+
+
+def _run(service: Service, listener: socket.socket) -> None:
+    settings = service.settings
     with logs_as_json():
-        if settings.host not in LOOPBACK and not len(keys):
+        if settings.host not in LOOPBACK and not len(service.keys):
             words = f"others can reach this service, and no key is asked for: set {KEYS_VARIABLE}"
             log(words, logging.WARNING)
         # uvicorn raises the signal again when it has ended; that it came is no error here.
         with contextlib.suppress(KeyboardInterrupt):
-            Server(build_config(service), service).run()
+            Server(build_config(service), service).run([listener])
         log("stopped")
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket of one's own at an address, before time is spent on loading adapters.
+
+    Raises:
+        SettingsError: the port is taken, or the host is not of this machine.
+    """
+    with contextlib.ExitStack() as unless_bound:
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            listener = unless_bound.enter_context(socket.socket(family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"--port {port}: can't listen on {host} ({error}). Choose another port, or a "
+                "--host of this machine."
+            ) from error
+        unless_bound.pop_all()
+    return listener
 
 
 def build_config(service: Service) -> uvicorn.Config:

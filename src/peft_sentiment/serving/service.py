@@ -34,6 +34,12 @@ from peft_sentiment.serving.side_thread import SideThread
 EXPLANATION_RETRY = 10
 """Seconds to tell those who come while explanations wait."""
 
+MOST_WAITING_LOADS = 8
+"""Adapters that may wait to be loaded; one is loaded at a time."""
+
+LOAD_RETRY = 5
+"""Seconds to tell those who come while as many wait."""
+
 Facts = dict[str, object]
 """What the log tells of a request."""
 
@@ -64,6 +70,7 @@ class Service:
         self._batcher = Batcher(settings, score_batch, count_streams(), self.metrics)
         self._reader = SideThread("tokenizing", 2 * settings.max_requests)
         self._explainer = SideThread("explanations", settings.max_waiting_explanations)
+        self._loader = SideThread("loading an adapter", MOST_WAITING_LOADS)
         self._batches = asyncio.create_task(self._batcher.run())
 
     async def stop(self) -> None:
@@ -131,9 +138,10 @@ class Service:
         """Load an adapter from below the folder that was fixed at start.
 
         Raises:
-            Refusal: it can't be.
+            Refusal: it can't be, or many others wait to be loaded.
         """
-        return await asyncio.to_thread(self.registry.load_from_root, name, folder)
+        registry = self.registry
+        return await self._loader.do(lambda: registry.load_from_root(name, folder), LOAD_RETRY)
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter.
