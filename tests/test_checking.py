@@ -138,3 +138,50 @@ def test_labels_written_differently_are_named_before_training(
     assert main([*tiny_run.arguments, "--train-file", str(path), "--baselines", "none"]) == 0
     words = " ".join(capsys.readouterr().out.split())
     assert "Label Positive seems to be positive, written differently" in words
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([f"Film {n} is fine,pos" for n in range(9)], "two labels or more"),
+        (["A film of note,a", "A film of note,b"], "there is only none"),
+        ([f"Film {n} is fine,{n}" for n in range(60)], "no column of labels"),
+    ],
+)
+def test_a_file_that_training_would_refuse_as_a_whole_ends_with_exit_code_1(
+    rows: list[str], words: str, base: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["text,label", *rows]))
+    assert main(["check", str(path), "--no-near", *base]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_texts_that_two_files_share_end_with_exit_code_1(
+    reviews_csv: Path, base: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["check", str(reviews_csv), "--against", str(reviews_csv), "--no-near", *base]
+    assert main(arguments) == 1
+    assert "200 texts stand in" in capsys.readouterr().err
+
+
+def test_what_is_checked_is_not_written_over(
+    tmp_path: Path, base: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "A fine film.", "label": "x"}\n')
+    before = path.read_bytes()
+    given = str(tmp_path / "." / "a.jsonl")
+    assert main(["check", str(path), "--output", given, *base]) == 2
+    assert "would be replaced" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_sentences_of_scripts_without_blanks_are_not_short(
+    tmp_path: Path, base: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n这部电影非常精彩,x\nとても退屈な映画でした,y\n", encoding="utf-8")
+    assert main(["check", str(path), "--no-near", *base]) == 0
+    assert "Nothing was found" in capsys.readouterr().out

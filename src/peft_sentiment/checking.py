@@ -22,8 +22,9 @@ from peft_sentiment.data.inspection import (
     summarize_lengths,
 )
 from peft_sentiment.data.packaged import read_packaged_rows
+from peft_sentiment.data.split import are_no_labels
 from peft_sentiment.errors import OutputError, RefusedRowsError
-from peft_sentiment.files import write_text
+from peft_sentiment.files import require_other_file, write_text
 from peft_sentiment.model.tokenizer_files import count_tokens, find_tokenizer_file
 from peft_sentiment.reporting.data_report import TokenLengths, show_inspection
 
@@ -66,6 +67,8 @@ def check_file(name: str, settings: Settings, options: CheckOptions, console: Co
         raise OutputError(
             f"{options.output}: rows are written as JSON Lines. Let the name end in .jsonl."
         )
+    if options.output is not None:
+        require_other_file(options.output, Path(name), Path(options.against or name))
     rows = load_rows(name, settings)
     other = None
     if options.against is not None:
@@ -85,6 +88,9 @@ def check_file(name: str, settings: Settings, options: CheckOptions, console: Co
         tell_skipped(len(rows.refused), console)
     else:
         require_no_refused(name, rows)
+    require_trainable(name, rows)
+    if other is not None and rows.labels:
+        require_no_overlap(name, other[0], inspection)
 
 
 def load_rows(name: str, settings: Settings) -> UsableRows:
@@ -191,3 +197,42 @@ def require_no_refused(name: str, rows: UsableRows) -> None:
         "refuse the file. Correct them, remove them, or leave them out with --skip-bad-rows; "
         "--output FILE.jsonl lists all."
     )
+
+
+def require_trainable(name: str, rows: UsableRows) -> None:
+    """Check that training would find labels to tell apart; a file without labels has nothing to.
+
+    Raises:
+        RefusedRowsError: it would not.
+    """
+    label_of: dict[str, str | None] = {}
+    for text, label in zip(rows.texts, rows.labels, strict=False):
+        label_of[text] = label if label_of.get(text, label) == label else None
+    labels = [label for label in label_of.values() if label is not None]  # of texts with one alone
+    if not rows.labels:
+        return
+    found = sorted(set(labels))
+    if len(found) < 2:
+        raise RefusedRowsError(
+            f"{name}: training needs reviews of two labels or more, and each text with one, but "
+            f"there is only {', '.join(found) or 'none'}. Add reviews with another label."
+        )
+    if are_no_labels(len(found), len(labels)):
+        raise RefusedRowsError(
+            f"{name}: there are {len(found):,} labels and {len(labels):,} reviews: that is no "
+            "column of labels. Name another with --label-column."
+        )
+
+
+def require_no_overlap(name: str, other: str, inspection: Inspection) -> None:
+    """Check that a file shares no text with another one.
+
+    Raises:
+        RefusedRowsError: it does.
+    """
+    count = sum(finding.kind == "overlap" for finding in inspection.findings)
+    if count:
+        words = "1 text stands" if count == 1 else f"{count:,} texts stand"
+        raise RefusedRowsError(
+            f"{name}: {words} in {other} too; training would refuse the two. Remove them from one."
+        )

@@ -187,6 +187,18 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def require_other_file(output: Path, *read: Path) -> None:
+    """Check that what is to be written is none of the files that are read.
+
+    Raises:
+        OutputError: it is one of them, which would be lost.
+    """
+    if output.resolve() in [path.resolve() for path in read]:
+        raise OutputError(
+            f"{output}: this file is read, and would be replaced. Name another with --output."
+        )
+
+
 def compute_sha256(*paths: Path) -> str:
     """Return the sha256 of files one after the other, as of `cat` of them, in hex."""
     digest = hashlib.sha256()

@@ -118,3 +118,29 @@ def test_parquet_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"label": [1, 0], "x": [0, 0], "text": ["a", "b"]}), path)
     assert list(iterate_rows(path, ["text", "label"])) == [(1, ["a", 1]), (2, ["b", 0])]
+
+
+def test_numbers_of_classes_have_the_names_that_stand_beside_them(tmp_path: Path) -> None:
+    feature = {"names": ["positive", "negative"], "_type": "ClassLabel"}
+    info = {"info": {"features": {"text": {"_type": "Value"}, "label": feature}}}
+    table = pa.table({"text": ["a", "b", "c"], "label": [0, 1, -1]})
+    path = tmp_path / "a.parquet"
+    parquet.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), path)
+    rows = list(iterate_rows(path, ["text", "label"]))
+    assert [row for _, row in rows] == [["a", "positive"], ["b", "negative"], ["c", None]]
+    parquet.write_table(table.replace_schema_metadata({"huggingface": "{"}), path)
+    assert [row[1] for _, row in iterate_rows(path, ["text", "label"])] == [0, 1, -1]
+
+
+def test_a_path_that_can_t_be_looked_at_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"can't be looked at .File name too long"):
+        iterate_rows(Path("a" * 300 + ".csv"), ["text"])
+
+    def bar(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", bar)
+    with pytest.raises(DataError, match=r"a\.csv: can't be looked at .Permission denied.*who may"):
+        iterate_rows(tmp_path / "a.csv", ["text"])

@@ -4,6 +4,7 @@ import pytest
 
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.leakage import settle_near_duplicates
+from peft_sentiment.errors import DataError
 from peft_sentiment.records.reviews import Reviews, Splits
 
 LONG = "the camera follows a young woman through the city day after day until the credits roll"
@@ -41,3 +42,10 @@ def test_near_duplicates_need_not_be_looked_for() -> None:
 @pytest.mark.parametrize(("similarity", "count"), [(1.0, 0), (0.95, 0), (0.8, 2)])
 def test_how_much_alike_can_be_chosen(similarity: float, count: int) -> None:
     assert settle(near_duplicate_similarity=similarity).near_duplicates == count
+
+
+def test_a_training_of_nothing_but_near_duplicates_is_refused_with_the_reason() -> None:
+    splits = build_splits()
+    alone = Splits("x", None, ("a", "b"), splits.train.take([1]), splits.validation, splits.test, 0)
+    with pytest.raises(DataError, match="all 1 training reviews are nearly the same"):
+        settle_near_duplicates(alone, DataSettings(near_duplicates="drop"))

@@ -23,6 +23,7 @@ from peft_sentiment.commands.flags import (
 from peft_sentiment.config import load_settings
 from peft_sentiment.data.utf8 import is_utf8
 from peft_sentiment.errors import SettingsError
+from peft_sentiment.files import require_other_file
 
 
 def add_evaluate(commands: Any) -> None:  # noqa: ANN401 - argparse keeps this type to itself
@@ -116,6 +117,9 @@ def run_evaluation(parsed: argparse.Namespace) -> None:
     from peft_sentiment.saved_runs import evaluate_adapter
 
     output = Path(parsed.output) if parsed.output else None
+    test_file = parsed.overrides.get("data", {}).get("test_file")
+    if output is not None and test_file is not None:
+        require_other_file(output, Path(test_file))
     evaluate_adapter(Path(parsed.adapter), parsed.overrides, build_console(), output)
 
 
@@ -139,6 +143,8 @@ def run_prediction(parsed: argparse.Namespace) -> None:
     bad = BadRows(data.skip_bad_rows)
     texts = iterate_texts(parsed.texts, parsed.file, data, sys.stdin, bad)
     output = Path(parsed.output) if parsed.output else None
+    if output is not None and parsed.file is not None:
+        require_other_file(output, Path(parsed.file))
     if parsed.explain and output is not None:
         raise SettingsError("--explain writes to the console only; leave out --output.")
     from peft_sentiment.labelling import explain_texts, predict_texts

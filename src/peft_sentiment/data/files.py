@@ -6,13 +6,14 @@ DataError with the place, because a row read wrongly is a label learned wrongly.
 """
 
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peft_sentiment.data.bad_rows import BadRows
-from peft_sentiment.data.columns import Row, Rows, require_column
+from peft_sentiment.data.columns import Row, Rows, require_column, shorten
 from peft_sentiment.data.csv_records import iterate_records
 from peft_sentiment.data.dialect import USUAL, Dialect, advise_delimiter
 from peft_sentiment.data.json_records import read_json, read_json_lines
@@ -81,9 +82,9 @@ def iterate_rows(
     Raises:
         DataError: as for `read_rows`.
     """
-    _refuse_folder(path)
+    is_there = _look_at(path)
     file_format = find_format(path, formats)
-    if not path.exists():
+    if not is_there:
         raise DataError(f"{path}: no such file. Check the path; it is relative to {Path.cwd()}.")
     bad = BadRows() if bad is None else bad
     return _require_rows(path, file_format.read(path, columns, bad, dialect), bad)
@@ -110,12 +111,24 @@ def get_ending(path: Path) -> str:
     return unpacked.suffix.lower()
 
 
-def _refuse_folder(path: Path) -> None:
-    if path.is_dir():
+def _look_at(path: Path) -> bool:
+    """Return whether there is a file.
+
+    Raises:
+        DataError: there is a folder, or nobody can tell.
+    """
+    try:
+        if path.is_dir():
+            raise DataError(
+                f"{path}: this is a folder. Give the path of a file in it; for training, "
+                "--streaming reads all Parquet files of a folder."
+            )
+        return path.exists()
+    except OSError as error:  # a folder that may not be looked into, or a name beyond all length
         raise DataError(
-            f"{path}: this is a folder. Give the path of a file in it; for training, --streaming "
-            "reads all Parquet files of a folder."
-        )
+            f"{shorten(str(path), 200)}: can't be looked at ({error.strerror}). Check the path, and who "
+            "may read there."
+        ) from error
 
 
 def _require_rows(path: Path, rows: Iterator[Row], bad: BadRows) -> Iterator[Row]:
@@ -185,9 +198,28 @@ def _read_parquet(
                 require_column(name, schema.names, str(path))
             _require_string_type(path, columns[0], schema.field(columns[0]).type)
             batches = file.iter_batches(batch_size=_PARQUET_BATCH, columns=list(columns))
-            yield from _list_values(path, columns, batches, bad)
+            names = [_read_class_names(schema, name) for name in columns]
+            for row, values in _list_values(path, columns, batches, bad):
+                yield row, [_name_class(*pair) for pair in zip(values, names, strict=True)]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Names may be no UTF-8.
         raise build_read_error(path, error) from error
+
+
+def _read_class_names(schema: Any, column: str) -> list[str]:  # noqa: ANN401 - pyarrow has no types
+    """Return the names of a column's numbers, as the library datasets writes them beside it."""
+    try:
+        info = json.loads((schema.metadata or {})[b"huggingface"])
+        feature = info["info"]["features"][column]
+        return list(feature["names"]) if feature["_type"] == "ClassLabel" else []
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _name_class(value: object, names: Sequence[str]) -> object:
+    """Return the name of a class's number; datasets writes -1 where there is none."""
+    if not names or not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else None
 
 
 def _require_string_type(path: Path, column: str, kind: Any) -> None:  # noqa: ANN401 - pyarrow has no types

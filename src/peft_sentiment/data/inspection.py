@@ -4,6 +4,7 @@ Nothing is refused here but what can't be read at all: a row that training would
 finding like others.
 """
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,10 @@ DOUBTFUL = ("spelling", "overlap", "near", "near_overlap", "mojibake", "html", "
 KINDS = (*REFUSED, *DROPPED, *DOUBTFUL)
 
 FEWEST_WORDS = 3
+WITHOUT_BLANKS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+"""A letter of a script that sets words without blanks between (Thai, Lao, Burmese, Khmer, Japanese,
+Chinese), whose words are not counted."""
+
 LONG_FACTOR = 10
 """A review with more than so many times the words of the median is very long."""
 
@@ -243,7 +248,7 @@ def _find_odd_lengths(rows: UsableRows, words: Sequence[int]) -> Iterator[Findin
         return
     most = LONG_FACTOR * statistics.median(words)
     for index, count in enumerate(words):
-        if count < FEWEST_WORDS:
+        if count < FEWEST_WORDS and not WITHOUT_BLANKS.search(rows.texts[index]):
             yield rows.find("short", index, f"{count} word{'s' * (count != 1)}")
         elif count > most:
             yield rows.find("long", index, f"{count:,} words")

@@ -4,6 +4,7 @@ import dataclasses
 
 from peft_sentiment.config import DataSettings
 from peft_sentiment.data.near_duplicates import find_near_duplicates
+from peft_sentiment.errors import DataError
 from peft_sentiment.records.reviews import Reviews, Splits
 
 
@@ -12,6 +13,9 @@ def settle_near_duplicates(splits: Splits, settings: DataSettings) -> Splits:
 
     What is counted and dropped are training reviews that are like a test or validation review, and
     validation reviews that are like a test review; test reviews stay.
+
+    Raises:
+        DataError: no training review would be left.
     """
     if settings.near_duplicates == "ignore":
         return splits
@@ -26,6 +30,12 @@ def settle_near_duplicates(splits: Splits, settings: DataSettings) -> Splits:
     start = len(splits.test)
     validation = _leave_out(splits.validation, found, start)
     train = _leave_out(splits.train, found, start + len(splits.validation))
+    if not len(train):
+        raise DataError(
+            f"{splits.name}: all {len(splits.train):,} training reviews are nearly the same as "
+            "test or validation reviews, and --near-duplicates drop leaves none. Raise "
+            "--near-duplicate-similarity, or have them reported alone."
+        )
     return dataclasses.replace(counted, validation=validation, train=train)
 
 

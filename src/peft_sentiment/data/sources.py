@@ -324,9 +324,10 @@ def _take_known_labels(part: Part, label_names: Sequence[str], bad: BadRows) -> 
     known = set(label_names)
     if known.issuperset(part.labels):
         return part
+    found_before = len(bad.found)
     for index, label in enumerate(part.labels):
         if label not in known:
             bad.meet(build_unknown_error(part.place(index), label, label_names))
     rest = part.take(index for index, label in enumerate(part.labels) if label in known)
-    bad.require_rest(part.source, len(rest))
+    bad.require_rest(part.source, len(rest), found_before)
     return rest

@@ -113,10 +113,15 @@ def _list_groups(train: Reviews, seen: NDArray[np.uint64]) -> set[str]:
     return {train.groups[place] for place in find_seen_texts(train.texts, seen).tolist()}
 
 
+def are_no_labels(labels: int, reviews: int) -> bool:
+    """Tell whether so many labels of so many reviews are none, but numbers or names."""
+    return labels > MANY_LABELS and 2 * labels > reviews
+
+
 def _refuse_no_labels(splits: Splits) -> None:
     """Check that the labels are not as many as the reviews, as in a column of numbers or names."""
     count, reviews = len(splits.label_names), len(splits.train)
-    if count > MANY_LABELS and 2 * count > reviews:
+    if are_no_labels(count, reviews):
         raise DataError(
             f"{splits.name}: there are {count:,} labels ({name_some(splits.label_names, most=3)}), "
             f"and {reviews:,} reviews to train on: that is no column of labels. Name another with "

@@ -27,7 +27,7 @@ from peft_sentiment.data.labels import build_unknown_error, order_found_labels, 
 from peft_sentiment.data.pools import Pool, SourceFile, Told, open_pool
 from peft_sentiment.data.sources import refuse_lone_files
 from peft_sentiment.data.split import require_labels
-from peft_sentiment.data.utf8 import estimate_bytes
+from peft_sentiment.data.utf8 import build_read_error, estimate_bytes
 from peft_sentiment.errors import DataError
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.records.reviews import Reviews, Splits
@@ -106,7 +106,11 @@ def _open_files(
 ) -> Pool:
     paths = [path for of_entry in of_entries for path in of_entry]
     files = [_describe_file(path, settings) for path in paths]
-    return open_pool(root, files, compute_sha256(*paths), settings, told)
+    try:
+        sha256 = compute_sha256(*paths)
+    except OSError as error:
+        raise build_read_error(Path(str(error.filename)), error) from error
+    return open_pool(root, files, sha256, settings, told)
 
 
 def list_files(entry: str) -> list[Path]:
@@ -267,10 +271,11 @@ def _take_known_labels(pool: Pool, rows: Rows, label_names: Sequence[str], bad: 
     """Return the rows whose labels the training reviews have."""
     is_known = np.array([name in label_names for name in pool.label_names], np.bool_)
     keep = is_known[pool.labels[rows]]
+    found_before = len(bad.found)
     for row in rows[~keep].tolist():
         label = pool.label_names[pool.labels[row]]
         bad.meet(build_unknown_error(pool.place(row), label, label_names))
-    bad.require_rest(pool.name, int(keep.sum()))
+    bad.require_rest(pool.name, int(keep.sum()), found_before)
     return rows[keep]
 
 

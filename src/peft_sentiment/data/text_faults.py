@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from html.entities import html5
 
 from peft_sentiment.data.columns import shorten
 
@@ -16,11 +17,19 @@ _TAG = re.compile(
     r"|ul|video)(?:\s[^<>]*)?/?>|<!--",
     re.IGNORECASE,
 )
-_ENTITY = re.compile(r"&(?:#[0-9]{2,6}|#x[0-9a-f]{2,5}|amp|lt|gt|quot|apos|nbsp|[a-z]{2,8});", re.I)
+_ENTITY = re.compile(r"&(?:#[0-9]{2,6}|#x[0-9a-f]{2,5}|[a-z][a-z0-9]{1,31});", re.I)
 
 _ALLOWED_CONTROLS = "\t\n\r"
-# Joiners and marks of direction that languages and emoji need.
-_ALLOWED_FORMATS = "\u200c\u200d\u200e\u200f\u00ad"
+# Joiners, marks and isolates of direction, and tags of flags, which languages and emoji need.
+_ALLOWED_FORMATS = re.compile("[\u200c-\u200f\u00ad\u2066-\u2069\U000e0020-\U000e007f]")
+_NO_CHARACTER = re.compile("[\ufdd0-\ufdef\ufffe\uffff]")
+
+# Quotes, dashes and ellipses, which stand behind a letter in a sound text, as in „Spaß“.
+_TYPOGRAPHIC = frozenset(
+    "\u2018\u2019\u201a\u201c\u201d\u201e\u2013\u2014\u2026\u00ab\u00bb\u2039\u203a"
+)
+# What is read in a wrong encoding most often: letters of Europe's west, quotes, dashes, currencies.
+_USUALLY_MISREAD = re.compile("[\u00a0-\u017f\u2010-\u206f\u20a0-\u20cf]")
 
 
 def find_mojibake(text: str) -> str | None:
@@ -42,9 +51,11 @@ def find_mojibake(text: str) -> str | None:
 
 def _is_double_encoded(letters: str) -> bool:
     try:
-        return len(b"".join(map(_encode_letter, letters)).decode("utf-8")) < len(letters)
+        decoded = b"".join(map(_encode_letter, letters)).decode("utf-8")
     except ValueError:
         return False
+    is_sound = _TYPOGRAPHIC.issuperset(letters[1:]) and not _USUALLY_MISREAD.match(decoded)
+    return len(decoded) < len(letters) and not is_sound
 
 
 def _encode_letter(letter: str) -> bytes:
@@ -59,8 +70,10 @@ def find_html(text: str) -> str | None:
     """Return the first HTML tag or entity; line breaks are not among them, they are cleaned."""
     if "<" in text and (tag := _TAG.search(text)):
         return shorten(tag[0], 40)
-    if "&" in text and (entity := _ENTITY.search(text)):
-        return entity[0]
+    if "&" in text:
+        for entity in _ENTITY.findall(text):
+            if entity[1] == "#" or entity[1:] in html5:
+                return str(entity)
     return None
 
 
@@ -70,10 +83,11 @@ def find_control_character(text: str) -> str | None:
         return None
     for character in text:
         kind = unicodedata.category(character)
-        is_control = kind in ("Cc", "Co", "Cn") and character not in _ALLOWED_CONTROLS
+        is_control = kind in ("Cc", "Co") and character not in _ALLOWED_CONTROLS
+        is_control = is_control or _NO_CHARACTER.match(character) is not None
         if _WINDOWS_1252.match(character):
             continue  # read in a wrong encoding, which is a fault of its own
-        if is_control or (kind == "Cf" and character not in _ALLOWED_FORMATS):
+        if is_control or (kind == "Cf" and not _ALLOWED_FORMATS.match(character)):
             return f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip()
     return None
 

@@ -109,7 +109,9 @@ def _describe_broken(byte: int, encoding: str, of_file: int | None = None) -> st
 def build_read_error(path: Path, error: Exception) -> DataError:
     """Return what is told of a file that the system, or the library of its format, can't read."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return DataError(f"{path}: the file can't be read ({reason}). Check that it is complete.")
+    is_barred = isinstance(error, PermissionError)
+    advice = "Check who may read it." if is_barred else "Check that it is complete."
+    return DataError(f"{path}: the file can't be read ({reason}). {advice}")
 
 
 class _CheckedFile(io.RawIOBase):
