@@ -20,6 +20,7 @@ from peft_sentiment.config import Settings, load_settings
 from peft_sentiment.errors import CheckpointError, DivergenceError, InterruptionError, OutputError
 from peft_sentiment.files import locked
 from peft_sentiment.inference.classifier import SentimentClassifier
+from peft_sentiment.interruptions import termination_raised
 from peft_sentiment.training import loop
 from peft_sentiment.training.checkpoints import list_checkpoints
 
@@ -221,6 +222,35 @@ def test_a_loss_that_is_no_number_lists_its_reviews_and_keeps_the_last_good_chec
     assert re.search(rf"of step 2 \(accuracy .* saved in {rescued};", str(error.value))
     assert SentimentClassifier.load(rescued).predict(["A film."])[0] in ("negative", "positive")
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("where", "signals", "words"),
+    [
+        ("write_report", 1, "Stopped. The run has finished"),
+        ("write_report", 2, "while results were being stored"),
+        ("show_results", 1, "Stopped. The run has finished"),
+    ],
+)
+def test_a_signal_while_results_are_stored_or_shown_says_what_there_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str, signals: int, words: str
+) -> None:
+    original = getattr(pipeline, where)
+
+    def interrupt(*arguments: object) -> object:
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(pipeline, where, interrupt)
+    with termination_raised(), pytest.raises(InterruptionError, match=words) as stopped:
+        run(settings)
+    assert stopped.value.exit_code == 143
+    output = Path(settings.output.output_dir)
+    assert str(output) in str(stopped.value)
+    assert (output / "results.json").exists()
+    assert (output / "checkpoints").exists() == (signals == 2)
+    assert "unchanged" not in str(stopped.value)
 
 
 @pytest.mark.parametrize("flag", ["--output-dir", "--adapter-dir"])

@@ -14,10 +14,8 @@ from peft_sentiment import __version__
 from peft_sentiment.commands import ADDERS
 from peft_sentiment.commands.flags import Parser
 from peft_sentiment.errors import PeftSentimentError, SettingsError, suggest
-from peft_sentiment.interruptions import Termination, termination_raised
+from peft_sentiment.interruptions import get_exit_code, termination_raised
 from peft_sentiment.launchers import count_local
-
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt as stop:
         print("peft-sentiment: stopped; nothing was changed.", file=sys.stderr)  # noqa: T201
-        return EXIT_TERMINATED if isinstance(stop, Termination) else EXIT_INTERRUPTED
+        return get_exit_code(stop)
     except BrokenPipeError:
         # Whoever read our output, such as `head`, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from peft_sentiment.errors import InterruptionError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -68,6 +70,24 @@ def raise_interruption(number: int, _frame: FrameType | None) -> None:
         KeyboardInterrupt: always; a `Termination` for SIGTERM.
     """
     raise Termination if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def get_exit_code(stop: KeyboardInterrupt) -> int:
+    """Return what a program that was stopped returns, as shells have it."""
+    return 128 + (signal.SIGTERM if isinstance(stop, Termination) else signal.SIGINT)
+
+
+@contextmanager
+def stop_told(words: str) -> Iterator[None]:
+    """Say something when a signal ends this block.
+
+    Raises:
+        InterruptionError: in the place of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise InterruptionError(words, get_exit_code(stop)) from None
 
 
 @contextmanager

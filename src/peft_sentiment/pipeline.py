@@ -20,7 +20,7 @@ from peft_sentiment.evaluation.thresholds import choose_threshold, measure_calib
 from peft_sentiment.foundation import Foundation, load_foundation
 from peft_sentiment.inference.baselines import predict_baselines
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.interruptions import signals_put_off
+from peft_sentiment.interruptions import signals_put_off, stop_told
 from peft_sentiment.model.adapters import count_parameters
 from peft_sentiment.model.learning_rates import choose_learning_rate, settle_learning_rates
 from peft_sentiment.model.memory import measure_peak_rss
@@ -43,7 +43,7 @@ from peft_sentiment.reporting.html import write_report
 from peft_sentiment.reporting.model_card import write_model_card
 from peft_sentiment.reporting.pairs import show_pairs
 from peft_sentiment.reporting.progress import TrainingProgress
-from peft_sentiment.reporting.run_files import REPORT_FILE
+from peft_sentiment.reporting.run_files import REPORT_FILE, STEPS_FILE
 from peft_sentiment.reporting.titles import name_model
 from peft_sentiment.reporting.unfinished import show_note
 from peft_sentiment.self_training import study_unlabelled
@@ -55,7 +55,9 @@ from peft_sentiment.training.fit import Event, summarize_training
 from peft_sentiment.training.saving import CheckpointSaver
 from peft_sentiment.training.trackers import Trackers, open_trackers
 from peft_sentiment.unfinished import (
+    describe_places,
     divergence_told,
+    kept_whole,
     open_checkpoints,
     outputs_locked,
     remove_unfinished,
@@ -95,7 +97,7 @@ def run_pipeline(settings: Settings, console: Console, resume: bool = False) -> 
         if not get_processes().is_main:
             return results
         remove_unfinished(settings)
-    with working_alone():
+    with working_alone(), stop_told(f"Stopped. The run has finished: {describe_places(settings)}"):
         show_outcome(run, foundation, results)
     return results
 
@@ -142,7 +144,8 @@ def run_parts(run: Run, resume: bool) -> tuple[Foundation, Results]:
         results = compare_models(run, foundation, training, predictions)
         for name, scores in results.models.items():
             run.trackers.log_scores(name, scores, training.record.steps)
-        if get_processes().is_main:
+    if get_processes().is_main:
+        with kept_whole(settings, RESULTS_FILE):
             with working_alone():
                 store_run(settings, foundation, training, predictions, results)
             write_report(Path(settings.output.output_dir))
@@ -168,8 +171,9 @@ def run_training(settings: Settings, console: Console, resume: bool = False) -> 
         with told_how_to_go_on(saver):
             training = train_adapter(run, foundation, saver)
             score_adapter(run, foundation)
-            if not get_processes().is_main:
-                return
+        if not get_processes().is_main:
+            return
+        with kept_whole(settings, STEPS_FILE):
             store_training(settings, foundation, training)
             write_model_card(Path(settings.output.adapter_dir), None)
         remove_unfinished(settings)

@@ -18,7 +18,7 @@ from peft_sentiment.errors import CheckpointError, DivergenceError, Interruption
 from peft_sentiment.files import locked, write_text
 from peft_sentiment.foundation import Foundation
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.interruptions import StopRequest, Termination
+from peft_sentiment.interruptions import StopRequest, get_exit_code, signals_put_off, stop_told
 from peft_sentiment.model.precision import Precision
 from peft_sentiment.model.speed import AttentionForms
 from peft_sentiment.processes import get_processes
@@ -221,8 +221,35 @@ def told_how_to_go_on(saver: CheckpointSaver) -> Iterator[None]:
         raise InterruptionError(
             f"Stopped. The training so far is in {checkpoint}. {GO_ON}. Earlier results are "
             "unchanged.",
-            143 if isinstance(stop, Termination) else 130,
+            get_exit_code(stop),
         ) from None
+
+
+@contextmanager
+def kept_whole(settings: Settings, last: str) -> Iterator[None]:
+    """Let a signal wait until this block has stored what belongs together.
+
+    Args:
+        settings: of the run.
+        last: name of the file that is written last.
+
+    Raises:
+        InterruptionError: a signal came; says what is stored, also where a second one came.
+    """
+    half = f"{describe_places(settings)}; without {last}, it is not whole. {GO_ON}."
+    with stop_told(f"Stopped while results were being stored: {half}"), signals_put_off() as stop:
+        yield
+    if stop:
+        remove_unfinished(settings)
+        raise InterruptionError(
+            f"Stopped. The run has finished: {describe_places(settings)}", stop.exit_code
+        )
+
+
+def describe_places(settings: Settings) -> str:
+    """Return where a run's adapter and results are, in words."""
+    output = settings.output
+    return f"the adapter is in {output.adapter_dir}, the results in {output.output_dir}"
 
 
 def save_interrupted(

@@ -126,8 +126,8 @@ def _look_at(path: Path) -> bool:
         return path.exists()
     except OSError as error:  # a folder that may not be looked into, or a name beyond all length
         raise DataError(
-            f"{shorten(str(path), 200)}: can't be looked at ({error.strerror}). Check the path, and who "
-            "may read there."
+            f"{shorten(str(path), 200)}: can't be looked at ({error.strerror}). Check the path, "
+            "and who may read there."
         ) from error
 
 
