@@ -269,7 +269,7 @@ def test_an_adapter_folder_that_is_not_there(refuse: Refuse, tmp_path: Path, com
 
 
 def test_evaluation_on_reviews_that_were_trained_on(tiny_run: TinyRun, refuse: Refuse) -> None:
-    words = [str(tiny_run.reviews), "80 of its 200 reviews", "train", "Remove them"]
+    words = [str(tiny_run.reviews), "80 of the 200 reviews to score", "train", "Remove them"]
     refuse(["evaluate", tiny_run.adapter, "--test-file", tiny_run.reviews, "--no-bf16"], words)
 
 

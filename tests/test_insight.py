@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -62,8 +63,32 @@ def test_errors_are_shown_where_the_training_reviews_are_gone(
     values = json.loads(path.read_text())
     values["settings"]["data"]["train_file"] = "/nowhere/reviews.csv"
     path.write_text(json.dumps(values))
+    before = read_errors(tiny_run)
     assert main(["errors", str(tiny_run.output)]) == 0
     assert "No nearest training reviews" in capsys.readouterr().out
+    assert read_errors(tiny_run) == before, "neighbours that the run has kept are lost"
+
+
+def test_errors_are_found_from_any_working_folder(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tiny_run.reviews.parent)
+    place = tiny_run.arguments.index("--train-file") + 1
+    arguments = [*tiny_run.arguments]
+    arguments[place] = tiny_run.reviews.name
+    assert main(arguments) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["errors", str(tiny_run.output)]) == 0
+    assert "No nearest training reviews" not in capsys.readouterr().out
+
+
+def test_explanations_leave_nothing_undecided(
+    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["predict", "--explain", "--undecided-share", "0.5", "A film."]
+    assert main([*arguments, "--adapter", str(tiny_run.adapter)]) == 2
+    assert "Leave out --min-precision and --undecided-share" in capsys.readouterr().err
 
 
 def test_predict_explains(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,10 @@ RESULTS = Results(
     status="finished",
     seconds=1.5,
     peak_rss_bytes=2**40,
-    settings={"adapter": {"method_options": {"rank_pattern": {"q_lin": 4}}, "names": ["a", "b"]}},
+    settings={
+        "adapter": {"method_options": {"rank_pattern": {"q_lin": 4}}, "names": ["a", "b"]},
+        "evaluation": {"confidence_level": 0.95},
+    },
     environment=Environment({"torch": "2"}, "cpu", "float32", "measured", "fused", 2, None),
     data=DataRecord(
         name="Filme 🎬.csv",
@@ -137,6 +140,14 @@ def drop_models(values: dict[str, Any]) -> None:
     del values["models"]
 
 
+def drop_the_adapted_model(values: dict[str, Any]) -> None:
+    del values["models"]["peft"]
+
+
+def drop_evaluation_settings(values: dict[str, Any]) -> None:
+    del values["settings"]["evaluation"]
+
+
 def break_models(values: dict[str, Any]) -> None:
     values["models"] = 3
 
@@ -145,7 +156,16 @@ def break_interval(values: dict[str, Any]) -> None:
     values["improvement"]["accuracy_interval"] = None
 
 
-@pytest.mark.parametrize("change", [drop_models, break_models, break_interval])
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop_models,
+        drop_the_adapted_model,
+        drop_evaluation_settings,
+        break_models,
+        break_interval,
+    ],
+)
 def test_results_of_another_form_are_refused(tmp_path: Path, change: Any) -> None:  # noqa: ANN401
     values = json.loads(render_json(RESULTS))
     change(values)

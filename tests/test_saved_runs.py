@@ -138,9 +138,10 @@ def test_a_test_file_with_training_reviews_is_refused_with_their_number(
     texts = [*fresh.texts, *splits.train.texts[:2], *splits.validation.texts[:1]]
     labels = [*fresh.labels, *splits.train.labels[:2], *splits.validation.labels[:1]]
     path = write_reviews_csv(tmp_path / "test.csv", Reviews(texts, labels))
-    with pytest.raises(DataError, match=r"3 of its 13 reviews .* 11, 12, 13") as refused:
+    with pytest.raises(DataError, match=r"3 of the 13 reviews to score ") as refused:
         choose(tiny_run, test_file=str(path))
     assert str(path) in str(refused.value)
+    assert texts[10][:20] in str(refused.value)
 
 
 def test_a_test_file_of_unseen_reviews_is_taken_whole_and_in_order(
@@ -217,6 +218,16 @@ def test_compare_of_one_run_shows_its_own_comparison(tiny_run: TinyRun, console:
     assert f"breaks {results.improvement.broken} " in shown
     assert f"{100 * results.models['base'].accuracy:.1f}" in shown
     assert f"{100 * results.models['peft'].accuracy:.1f}" in shown
+
+
+def test_a_run_is_not_compared_with_itself_nor_shown_with_other_intervals(
+    tiny_run: TinyRun, console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tiny_run.output.parent / "." / tiny_run.output.name / ".." / tiny_run.output.name
+    with pytest.raises(SettingsError, match="named twice"):
+        compare_runs([tiny_run.output, again], console, EvaluationSettings())
+    assert main(["compare", str(tiny_run.output), "--confidence-level", "0.8"]) == 2
+    assert "intervals it was stored with" in capsys.readouterr().err
 
 
 def test_compare_of_two_runs_shows_their_paired_test(

@@ -1,5 +1,6 @@
 """A saved adapter in a form that other programs run, checked on reviews that are chosen here."""
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from peft_sentiment.data.checks import find_seen_texts
 from peft_sentiment.data.dialect import Dialect
 from peft_sentiment.data.files import iterate_rows
 from peft_sentiment.data.sources import iterate_text_rows, load_labelled_file, load_reviews
-from peft_sentiment.errors import AdapterError, DataError
+from peft_sentiment.errors import AdapterError, BadRowError, DataError
 from peft_sentiment.inference.export import (
     RANGE_REVIEWS,
     CheckReviews,
@@ -115,10 +116,11 @@ def choose_check_reviews(
 def _load_file(
     path: Path, label_names: tuple[str, ...], settings: DataSettings, size: int
 ) -> CheckReviews:
-    """Read a file with its labels, if it has a column of them."""
+    """Read a file with its labels, if it has a column of them and they are the model's."""
     if _has_labels(path, settings):
-        reviews = load_labelled_file(path, settings, label_names).reviews
-        return CheckReviews.build(str(path), reviews, label_names, size)
+        with contextlib.suppress(BadRowError):  # what else it may be is told with the texts
+            reviews = load_labelled_file(path, settings, label_names).reviews
+            return CheckReviews.build(str(path), reviews, label_names, size)
     rows = iterate_text_rows(path, settings)
     texts = [text for _, text in itertools.islice(rows, size + RANGE_REVIEWS)]
     if not texts:

@@ -23,6 +23,7 @@ from peft_sentiment.records.mistakes import ErrorAnalysis
 from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.mistakes import show_errors
 from peft_sentiment.reporting.run_files import EXPLANATIONS_FILE
+from peft_sentiment.reporting.terminal import say
 
 ERRORS_FILE = "errors.json"
 
@@ -66,14 +67,19 @@ def show_run_errors(folder: Path, console: Console) -> ErrorAnalysis:
     train = load_training_reviews(Settings().updated(results.settings, str(folder)), console)
     level = float(results.settings["evaluation"]["confidence_level"])
     analysis = analyse_errors(reviews, peft, base, train, level)
-    write_text(folder / ERRORS_FILE, render_json(analysis))
+    path = folder / ERRORS_FILE
+    if train is not None or not path.exists():  # else the one there has neighbours, and stays
+        write_text(path, render_json(analysis))
     show_errors(console, analysis)
-    console.print(f"Errors: {folder / ERRORS_FILE}", markup=False, highlight=False)
+    console.print(f"Errors: {path}", markup=False, highlight=False)
     return analysis
 
 
 def load_training_reviews(settings: Settings, console: Console) -> Reviews | None:
-    """Return the reviews that a run was trained on, or None where they are not there any more."""
+    """Return the reviews that a run was trained on, or None where they are not at hand any more."""
+    if settings.data.streaming:
+        say(console, "No nearest training reviews: they were streamed, and are not in memory.")
+        return None
     try:
         return split_reviews(
             load_reviews(settings.data), settings.data, settings.training.seed

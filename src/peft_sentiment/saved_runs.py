@@ -12,6 +12,7 @@ from rich.console import Console
 from peft_sentiment.config import EvaluationSettings, Settings
 from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.checks import find_seen_texts
+from peft_sentiment.data.columns import shorten
 from peft_sentiment.data.sources import load_labelled_file, load_reviews
 from peft_sentiment.data.split import draw_unseen_reviews
 from peft_sentiment.errors import DataError, SettingsError
@@ -172,10 +173,10 @@ def _draw(reviews: Reviews, size: int | str, seed: int) -> Reviews:
 def _require_unseen(reviews: Reviews, past: Past, name: str) -> None:
     places = find_seen_texts(reviews.texts, past.seen)
     if len(places):
-        first = ", ".join(str(place + 1) for place in places[:3])
+        first = shorten(reviews.texts[int(places[0])])
         raise DataError(
-            f"{name}: {len(places)} of its {len(reviews)} reviews were used to train this adapter "
-            f"(reviews {first} among them), so the score would flatter it. Remove them."
+            f"{name}: {len(places)} of the {len(reviews)} reviews to score were used to train this "
+            f"adapter, {first} among them, so the score would flatter it. Remove them."
         )
 
 
@@ -234,7 +235,7 @@ def load_adapted_predictions(
     loaded = {
         str(run): load_predictions(run / PREDICTIONS_FOLDER / "peft.parquet") for run in folders
     }
-    if len(loaded) < len(folders):
+    if len({run.resolve() for run in folders}) < len(folders):
         raise SettingsError("A run is named twice. Name each folder once.")
     reviews, _ = loaded[str(first)]
     for run, (others, _) in loaded.items():

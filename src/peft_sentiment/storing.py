@@ -95,10 +95,11 @@ def store_training(settings: Settings, foundation: Foundation, training: Trainin
     folder = Path(settings.output.output_dir)
     parts = (foundation.lessons.reviews, foundation.splits.validation)
     seen = np.concatenate([fingerprint_texts(part.texts) for part in parts])
-    foundation.classifier.save(settings.output.adapter_dir, make_paths_absolute(settings), seen)
+    anywhere = make_paths_absolute(settings)
+    foundation.classifier.save(settings.output.adapter_dir, anywhere, seen)
     for name in (RESULTS_FILE, REPORT_FILE, SKIPPED_FILE):
         (folder / name).unlink(missing_ok=True)
     if foundation.splits.skipped:
         write_skipped_rows(folder / SKIPPED_FILE, foundation.splits.skipped)
-    write_text(folder / SETTINGS_FILE, tomli_w.dumps(settings.as_tables()))
+    write_text(folder / SETTINGS_FILE, tomli_w.dumps(anywhere.as_tables()))
     write_text(folder / STEPS_FILE, render_events(training.events))

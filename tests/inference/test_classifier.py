@@ -298,6 +298,16 @@ def test_a_misspelt_setting_is_refused_with_the_nearest_one(tiny_distilbert: Pat
         build_classifier(tiny_distilbert).set_params(max_lenght=32)
 
 
+def test_what_the_training_has_fixed_can_not_be_loaded_otherwise(
+    fitted: SentimentClassifier, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "adapter")
+    same = SentimentClassifier.load(tmp_path / "adapter", max_length=fitted.max_length)
+    assert same.max_length == fitted.max_length
+    with pytest.raises(SettingsError, match=r"max_length is .* and can't be 9"):
+        SentimentClassifier.load(tmp_path / "adapter", max_length=9)
+
+
 def test_a_base_alone_can_not_be_saved(tiny_distilbert: Path, tmp_path: Path) -> None:
     classifier = build_classifier(tiny_distilbert)
     classifier.build_base(["negative", "positive"])

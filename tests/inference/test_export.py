@@ -18,7 +18,7 @@ from transformers import pipeline
 from peft_sentiment import SentimentClassifier
 from peft_sentiment.cli import main
 from peft_sentiment.config import ModelSettings
-from peft_sentiment.errors import ExportError
+from peft_sentiment.errors import AdapterError, ExportError
 from peft_sentiment.inference.export import ExportLimits, require_within
 from peft_sentiment.inference.loading import load_labeller
 from peft_sentiment.inference.onnx import OnnxClassifier
@@ -31,6 +31,7 @@ from peft_sentiment.model.exported_files import (
     TOKENIZER_FILE,
     load_export_record,
 )
+from peft_sentiment.model.metadata import load_metadata
 from peft_sentiment.model.onnx_export import write_int8_onnx, write_onnx
 from peft_sentiment.model.onnx_graph import can_write_fused, write_fused_graph
 from peft_sentiment.records.export import ExportCheck, ScoredForm
@@ -234,6 +235,8 @@ def test_an_export_can_not_do_what_takes_the_adapter(exports: Exports) -> None:
         runtime.predict_reviews_without_adapter(["good"])
     with pytest.raises(ExportError, match="not ONNX"):
         OnnxClassifier.load(exports["merged"])
+    with pytest.raises(AdapterError, match="an exported model, which labels texts alone"):
+        load_metadata(exports["onnx"])
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)

@@ -126,9 +126,18 @@ def run_evaluation(parsed: argparse.Namespace) -> None:
 def run_comparison(parsed: argparse.Namespace) -> None:
     """`peft-sentiment compare`."""
     settings = load_settings(overrides=parsed.overrides).evaluation
+    if len(parsed.runs) == 1 and parsed.overrides:
+        raise SettingsError(
+            "A single run is shown with the intervals it was stored with. Name two runs or more, "
+            "or leave the settings out."
+        )
     from peft_sentiment.saved_runs import compare_runs
 
     compare_runs([Path(run) for run in parsed.runs], build_console(), settings)
+
+
+UNDECIDED = ("min_precision", "undecided_share")
+"""Settings by which reviews are left undecided."""
 
 
 def run_prediction(parsed: argparse.Namespace) -> None:
@@ -147,6 +156,11 @@ def run_prediction(parsed: argparse.Namespace) -> None:
         require_other_file(output, Path(parsed.file))
     if parsed.explain and output is not None:
         raise SettingsError("--explain writes to the console only; leave out --output.")
+    if parsed.explain and not parsed.overrides.get("evaluation", {}).keys().isdisjoint(UNDECIDED):
+        raise SettingsError(
+            "--explain explains the most probable label of every review. Leave out --min-precision "
+            "and --undecided-share."
+        )
     from peft_sentiment.labelling import explain_texts, predict_texts
     from peft_sentiment.skipping import report_skipped
 

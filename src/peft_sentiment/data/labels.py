@@ -91,7 +91,7 @@ def name_label(label: str, label_names: Sequence[str], place: str) -> str:
     raise BadRowError(
         place,
         f"label {shorten(label)!r} is not one of {name_some(label_names)}{numbers}. "
-        "Correct the row, or add the label to --label-names.",
+        "Correct the row; for training, the label may be added to --label-names.",
     )
 
 

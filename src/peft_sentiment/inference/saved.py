@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 
 from peft_sentiment.config import Settings
+from peft_sentiment.errors import SettingsError
 from peft_sentiment.evaluation.companion import load_companion, save_companion
 from peft_sentiment.inference.environment import read_versions
 from peft_sentiment.model.metadata import FORMAT_VERSION, AdapterMetadata
@@ -75,12 +76,19 @@ def fill_from_adapter(
     Raises:
         AdapterError: the folder is incomplete or corrupt, or the base is another one.
         ModelError, HubError: the base can't be loaded.
+        SettingsError: a setting contradicts the training.
     """
     wanted = classifier.settings
     device = pick_device(wanted.model.device)
     model, encoder, metadata = load_adapter(
         folder, wanted.model, base_name=settings.get("model_name_or_path")
     )
+    for name in ("max_length", "truncation", "window_length", "method"):
+        if settings.get(name, getattr(metadata, name)) != getattr(metadata, name):
+            raise SettingsError(
+                f"{folder}: {name} is {getattr(metadata, name)!r} by the adapter's training, and "
+                f"can't be {settings[name]!r}. Leave it out."
+            )
     classifier.set_params(
         model_name_or_path=encoder.name,
         model_revision=encoder.revision,

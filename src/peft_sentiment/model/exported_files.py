@@ -10,10 +10,11 @@ from pathlib import Path
 from peft_sentiment.config.requirements import SHORTEST_PART
 from peft_sentiment.errors import ExportError
 from peft_sentiment.files import compute_sha256, require_small_config
+from peft_sentiment.model.metadata import EXPORT_FILE
 from peft_sentiment.records import build_record
 from peft_sentiment.records.export import ExportRecord
 
-RECORD_FILE = "peft_sentiment_export.json"
+RECORD_FILE = EXPORT_FILE
 FORMAT_VERSION = 1
 MERGED, ONNX, ONNX_INT8 = "merged", "onnx", "onnx-int8"
 FORMS = (MERGED, ONNX, ONNX_INT8)

@@ -14,6 +14,9 @@ from peft_sentiment.records.calibration import Calibration
 from peft_sentiment.records.conversion import build_record, require_types
 
 METADATA_FILE = "peft_sentiment.json"
+EXPORT_FILE = "peft_sentiment_export.json"
+"""What an exported model has in its place."""
+
 FORMAT_VERSION = 1
 WEIGHTS_FILE, PICKLE_FILE = "adapter_model.safetensors", "adapter_model.bin"
 ADAPTER_FILES = ("adapter_config.json", WEIGHTS_FILE, METADATA_FILE)
@@ -88,6 +91,11 @@ def load_metadata(folder: Path) -> AdapterMetadata:
             f"{folder}: {PICKLE_FILE} is a pickle, which can run code and is not read. Convert it "
             "where you trust it: load it with peft's PeftModel.from_pretrained and write it with "
             f"save_pretrained, which makes {WEIGHTS_FILE} of it."
+        )
+    if METADATA_FILE in missing and (folder / EXPORT_FILE).is_file():
+        raise AdapterError(
+            f"{folder}: this is an exported model, which labels texts alone. Name the adapter that "
+            "it was made from."
         )
     if missing:
         raise AdapterError(

@@ -281,6 +281,17 @@ class Predictions:
         return [self.label_names[i] for i in self.probabilities.argmax(axis=1)]
 
 
+def _require_sound(results: Results) -> None:
+    """Check that what readers take for granted is there.
+
+    Raises:
+        KeyError: it is not.
+    """
+    for name in ("base", "peft"):
+        _ = results.models[name]
+    _ = results.settings["evaluation"]["confidence_level"]
+
+
 def load_results(path: Path) -> Results:
     """Read a results.json.
 
@@ -299,7 +310,9 @@ def load_results(path: Path) -> Results:
     try:
         if values["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema {values['schema_version']}")
-        return typing.cast("Results", build_record(Results, values))
+        results = typing.cast("Results", build_record(Results, values))
+        _require_sound(results)
+        return results
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise OutputError(
             f"{path}: not the results of this version (schema {SCHEMA_VERSION}): {error!r}. "
