@@ -13,7 +13,15 @@ import peft_sentiment
 from peft_sentiment import cli
 from peft_sentiment.cli import main, parse_arguments
 from peft_sentiment.commands import run
-from peft_sentiment.config import SettingField, Settings, list_setting_fields, load_settings
+from peft_sentiment.config import (
+    DataSettings,
+    SettingField,
+    Settings,
+    list_setting_fields,
+    load_settings,
+)
+from peft_sentiment.data.bad_rows import BadRows
+from peft_sentiment.data.texts import iterate_texts
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
@@ -243,7 +251,7 @@ def test_no_text_at_all_is_refused_where_a_person_types(
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"", "Standard input is empty"), (b"good\n\nbad\n", "Text 2 is empty"),
+    [(b"", "Standard input is empty"), (b"good\n\nbad\n", "input, line 2: the text is empty"),
      (b"good\ncaf\xe9\n", "not UTF-8")],
 )  # fmt: skip
 def test_nonsense_on_standard_input_is_refused(
@@ -252,6 +260,23 @@ def test_nonsense_on_standard_input_is_refused(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
     assert main(["predict"]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "texts"),
+    [
+        ("\ufeffgood film\nsecond\n".encode(), "utf-8", ["good film", "second"]),
+        ("café\n".encode("cp1252"), "cp1252", ["café"]),
+        ("café\nso\n".encode("utf-16"), "utf-16", ["café", "so"]),
+        (b"good\n\ncaf\xe9\nbad\n", "utf-8", ["good", "bad"]),
+    ],
+)
+def test_standard_input_is_read_as_a_file_is(data: bytes, encoding: str, texts: list[str]) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+    bad = BadRows(are_skipped=True)
+    found = list(iterate_texts([], None, DataSettings(encoding=encoding), stdin, bad))
+    assert found == texts
+    assert len(bad.found) == (2 if b"\n\n" in data else 0)
 
 
 def test_half_a_character_in_a_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ def test_piped_bytes_that_are_no_utf_8_are_told(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("caf\udce9 film\n"))
     assert main(["demo", "--no-bf16", str(finished_tiny_run.adapter)]) == 2
-    assert "Text 0 is not UTF-8 (character 4" in capsys.readouterr().err
+    assert "Line 1 is not UTF-8 (character 4" in capsys.readouterr().err
 
 
 def test_an_export_is_refused_by_its_folder_alone(

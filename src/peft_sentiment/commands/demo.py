@@ -40,10 +40,11 @@ def run_demo(parsed: argparse.Namespace) -> None:
 
         serve_page(showcase, parsed.host, parsed.port, console)
         return
+    from peft_sentiment.data.texts import read_lines
     from peft_sentiment.serving.demo import ask_for_reviews, label_lines, show_samples
 
     if not sys.stdin.isatty():
-        label_lines(console, showcase, sys.stdin)
+        label_lines(console, showcase, read_lines(sys.stdin))
         return
     show_samples(console, showcase)
     if console.is_terminal:

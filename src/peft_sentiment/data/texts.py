@@ -1,6 +1,8 @@
 """Texts to label: from arguments, from a file, or from standard input."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -8,7 +10,8 @@ from peft_sentiment.config import DataSettings
 from peft_sentiment.data.bad_rows import BadRows
 from peft_sentiment.data.checks import clean_text
 from peft_sentiment.data.sources import iterate_text_rows
-from peft_sentiment.errors import DataError, SettingsError
+from peft_sentiment.data.utf8 import UTF_8, is_utf8
+from peft_sentiment.errors import BadRowError, DataError, SettingsError
 
 
 def iterate_texts(
@@ -23,7 +26,7 @@ def iterate_texts(
     They are cleaned as those of the training are, and read one by one, in memory that does not
     grow with their number: a missing file is told at once, a broken row when it is reached.
     The settings name a file's column of texts, and say how it is written. `bad` meets the rows of a
-    file that can't be used; by default the first ends the reading.
+    file, or the lines of standard input, that can't be used; by default the first ends the reading.
 
     Raises:
         DataError: there is no text, or the file is missing or malformed.
@@ -38,34 +41,63 @@ def iterate_texts(
             "There is no text to label. Give texts as arguments, a file with --file, "
             "or a text a line on standard input."
         )
-    return _iterate_checked(arguments or _iterate_lines(stdin))
+    if arguments:
+        return _iterate_arguments(arguments)
+    return _iterate_lines(stdin, settings.encoding, BadRows() if bad is None else bad)
 
 
-def _iterate_checked(texts: Iterable[str]) -> Iterator[str]:
-    place = 0
-    for place, text in enumerate(texts, start=1):
+def _iterate_arguments(arguments: Sequence[str]) -> Iterator[str]:
+    for place, text in enumerate(arguments, start=1):
         cleaned = clean_text(text)
-        _require_text(cleaned, f"Text {place}")
+        if fault := find_fault(cleaned):
+            raise DataError(f"Text {place} {fault}")
         yield cleaned
-    if place == 0:
+
+
+def _iterate_lines(stdin: TextIO, encoding: str, bad: BadRows) -> Iterator[str]:
+    number, kept = 0, 0
+    for number, line in enumerate(read_lines(stdin, encoding), start=1):
+        cleaned = clean_text(line)
+        if fault := find_fault(cleaned, encoding):
+            advice = "" if not cleaned else " --encoding names another encoding."
+            bad.meet(BadRowError(f"Standard input, line {number}", f"the text {fault}{advice}"))
+            continue
+        kept += 1
+        yield cleaned
+    if number == 0:
         raise DataError("Standard input is empty, but must hold a text a line.")
+    bad.require_rest("Standard input", kept)
 
 
-def _iterate_lines(stdin: TextIO) -> Iterator[str]:
-    try:
+def read_lines(stdin: TextIO, encoding: str = UTF_8) -> Iterator[str]:
+    """Yield the lines of standard input, a mark of byte order aside.
+
+    Bytes that are none in the encoding come as half characters, as Python has them.
+
+    Args:
+        stdin: read by its bytes, where it has them.
+        encoding: of the bytes.
+    """
+    if not hasattr(stdin, "buffer"):
         yield from stdin
-    except UnicodeDecodeError as error:
-        raise DataError(f"Standard input is not UTF-8 ({error}). Convert it.") from error
+        return
+    name = "utf-8-sig" if is_utf8(encoding) else encoding
+    text = io.TextIOWrapper(stdin.buffer, name, "surrogateescape")
+    try:
+        yield from text
+    finally:
+        with contextlib.suppress(ValueError):  # it is closed already
+            text.detach()  # whoever has opened standard input closes it
 
 
-def _require_text(text: str, place: str) -> None:
+def find_fault(text: str, encoding: str = UTF_8) -> str | None:
+    """Return what makes a cleaned text none, and what to do; None where nothing does."""
     if not text:
-        raise DataError(f"{place} is empty. Write one, or leave it out.")
+        return "is empty. Write one, or leave it out."
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        # Python hands bytes that are no UTF-8 through as half characters, which nothing can read.
-        raise DataError(
-            f"{place} is not UTF-8 (character {error.start + 1} is {text[error.start]!a}). "
-            "Convert it."
-        ) from error
+        # Bytes that are none in the encoding come as half characters, which nothing can read.
+        name = "UTF-8" if is_utf8(encoding) else encoding
+        return f"is not {name} (character {error.start + 1} is {text[error.start]!a}). Convert it."
+    return None

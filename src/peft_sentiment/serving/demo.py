@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from peft_sentiment.errors import SettingsError
+from peft_sentiment.data.texts import find_fault
+from peft_sentiment.errors import DataError, SettingsError
 from peft_sentiment.reporting.console import show_demo_rows
 from peft_sentiment.reporting.explanation import show_explanations
 from peft_sentiment.reporting.terminal import say
@@ -37,8 +38,10 @@ def label_lines(console: Console, showcase: Showcase, lines: Iterable[str]) -> N
     """Score reviews that are piped in, one a line; the samples where there are none."""
     chunk: list[str] = []
     is_any = False
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         if text := line.strip():
+            if fault := find_fault(text):
+                raise DataError(f"Line {number} {fault}")
             chunk.append(text)
         if len(chunk) == CHUNK:
             show_reviews(console, showcase, showcase.names[0], chunk)
