@@ -12,17 +12,17 @@ from rich.console import Console
 from peft_sentiment.config import EvaluationSettings, Settings
 from peft_sentiment.data.sources import load_reviews
 from peft_sentiment.data.split import split_reviews
-from peft_sentiment.errors import PeftSentimentError
+from peft_sentiment.errors import OutputError, PeftSentimentError
 from peft_sentiment.evaluation.mistakes import analyse_errors
-from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER, RESULTS_FILE, load_predictions
+from peft_sentiment.evaluation.storage import PREDICTIONS_FOLDER
 from peft_sentiment.files import write_text
 from peft_sentiment.inference.classifier import SentimentClassifier
-from peft_sentiment.records import Predictions, load_results, render_json
+from peft_sentiment.records import Predictions, render_json
 from peft_sentiment.records.explanation import Explanation, ExplanationsRecord
 from peft_sentiment.records.mistakes import ErrorAnalysis
 from peft_sentiment.records.reviews import Reviews, Splits
 from peft_sentiment.reporting.mistakes import show_errors
-from peft_sentiment.reporting.run_files import EXPLANATIONS_FILE
+from peft_sentiment.reporting.run_files import EXPLANATIONS_FILE, load_run
 from peft_sentiment.reporting.terminal import say
 
 ERRORS_FILE = "errors.json"
@@ -61,9 +61,14 @@ def show_run_errors(folder: Path, console: Console) -> ErrorAnalysis:
     Raises:
         OutputError: the folder holds no finished run, or nothing can be written there.
     """
-    results = load_results(folder / RESULTS_FILE)
-    reviews, peft = load_predictions(folder / PREDICTIONS_FOLDER / "peft.parquet")
-    _, base = load_predictions(folder / PREDICTIONS_FOLDER / "base.parquet")
+    run = load_run(folder)
+    results, reviews = run.results, run.reviews
+    if reviews is None or not {"base", "peft"} <= run.predictions.keys():
+        raise OutputError(
+            f"{folder / PREDICTIONS_FOLDER}: the predictions of base and PEFT are missing. Run "
+            "again."
+        )
+    peft, base = run.predictions["peft"], run.predictions["base"]
     train = load_training_reviews(Settings().updated(results.settings, str(folder)), console)
     level = float(results.settings["evaluation"]["confidence_level"])
     analysis = analyse_errors(reviews, peft, base, train, level)

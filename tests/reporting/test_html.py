@@ -92,6 +92,22 @@ def test_a_model_without_predictions_is_left_out_of_the_curves(tiny_run: TinyRun
     assert "</svg>PEFT</li>" not in curves
 
 
+def test_predictions_of_two_runs_are_not_mixed(tiny_run: TinyRun) -> None:
+    path = tiny_run.output / "predictions" / "base.parquet"
+    reviews, predictions = load_predictions(path)
+    save_predictions(path, Reviews([*reviews.texts[::-1]], reviews.labels), predictions)
+    with pytest.raises(OutputError, match="of more than one run"):
+        write_report(tiny_run.output)
+    assert main(["errors", str(tiny_run.output)]) == 2
+
+
+def test_a_companion_is_explained_and_no_baseline(tiny_run: TinyRun) -> None:
+    assert main([*tiny_run.arguments, "--companion", "tfidf"]) == 0
+    html = (tiny_run.output / "report.html").read_text(encoding="utf-8")
+    assert "PEFT is the adapter with its companion" in html
+    assert "best baseline, Adapter" not in html
+
+
 def test_results_alone_are_enough_for_a_page(tiny_run: TinyRun) -> None:
     others = [tiny_run.output / name for name in ("steps.jsonl", "explanations.json")]
     for path in [*(tiny_run.output / "predictions").iterdir(), *others]:

@@ -9,15 +9,10 @@ from rich.text import Text
 from peft_sentiment.records import Improvement, Scores
 from peft_sentiment.reporting.numbers import as_count, as_p_value, as_points, as_signed_points
 from peft_sentiment.reporting.terminal import build_table, clean, say
-from peft_sentiment.reporting.titles import name_model
+from peft_sentiment.reporting.titles import COMPANION_NOTE, name_model
 
 WIDEST_CONFUSION = 8
 """Labels up to which a confusion table is readable in a terminal."""
-
-COMPANION_NOTE = (
-    "PEFT is the adapter with its companion: word counts (TF-IDF), weighed against it on the "
-    "validation reviews. Adapter is without it."
-)
 
 
 def show_comparison(
@@ -41,7 +36,7 @@ def show_comparison(
     differences = _describe_differences(models[baseline], models[challenger], improvement)
     table.add_row("Improvement", *differences, style="bold")
     console.print(table)
-    if "adapter" in models:
+    if "adapter" in models and challenger == "peft":
         say(console, COMPANION_NOTE)
     names = (_title(console, baseline), _title(console, challenger))
     for sentence in _describe_certainty(improvement, confidence_level, names):

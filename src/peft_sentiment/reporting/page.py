@@ -20,7 +20,7 @@ from peft_sentiment.reporting.numbers import (
 )
 from peft_sentiment.reporting.pairs import describe_pairs, is_shown, name_pair
 from peft_sentiment.reporting.run_files import StoredRun
-from peft_sentiment.reporting.titles import name_model
+from peft_sentiment.reporting.titles import COMPANION_NOTE, name_model
 
 EXAMPLES_PER_KIND = 5
 WIDEST_CONFUSION = 8
@@ -103,7 +103,10 @@ def build_page(run: StoredRun) -> Page:
         scores=build_score_grid(results.models),
         pairs=build_pair_grid([p for p in results.comparisons if has_peft(p)], level),
         other_pairs=build_pair_grid([p for p in results.comparisons if not has_peft(p)], level),
-        findings=tuple(describe_pairs(results.comparisons, level)),
+        findings=(
+            *([COMPANION_NOTE] if "adapter" in results.models else ()),
+            *describe_pairs(results.comparisons, level),
+        ),
         confusions=tuple(build_confusions(results)),
         curves=tuple(chart for chart in curves if chart),
         reliability=pictures.draw_reliability(run),

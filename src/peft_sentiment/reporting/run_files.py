@@ -47,6 +47,12 @@ def load_run(folder: Path) -> StoredRun:
     results = load_results(folder / RESULTS_FILE)
     paths = {name: folder / PREDICTIONS_FOLDER / f"{name}.parquet" for name in results.models}
     stored = {name: load_predictions(path) for name, path in paths.items() if path.exists()}
+    texts = [(reviews.texts, reviews.labels) for reviews, _ in stored.values()]
+    if any(other != texts[0] for other in texts[1:]):
+        raise OutputError(
+            f"{folder / PREDICTIONS_FOLDER}: the files are of different reviews, so of more than "
+            "one run. Run again."
+        )
     return StoredRun(
         folder=folder,
         results=results,
