@@ -268,14 +268,19 @@ def test_a_fault_of_our_own_is_told_without_its_words(
 def test_a_late_answer_is_given_up(
     tiny_adapters: TinyAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = build_service({"plain": tiny_adapters.folders["plain"]}, request_seconds=0.2)
+    origin = "https://example.org"
+    service = build_service(
+        {"plain": tiny_adapters.folders["plain"]}, request_seconds=0.2, cors_origins=(origin,)
+    )
     with running(service) as client:
 
         async def never(*_: object) -> None:
             await asyncio.sleep(60)
 
         monkeypatch.setattr(service, "_label", never)
-        require_error(client.post("/v1/predict", json={"texts": "a"}), 504, "too_late")
+        late = client.post("/v1/predict", json={"texts": "a"}, headers={"Origin": origin})
+        require_error(late, 504, "too_late")
+        assert late.headers["access-control-allow-origin"] == origin
 
 
 def test_too_many_requests_at_once_are_refused(

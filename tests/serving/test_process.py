@@ -75,6 +75,19 @@ def test_a_slow_header_is_given_up(port: int, before: bytes) -> None:
         assert connection.recv(1) == b"", "the connection is still open"
 
 
+def test_a_slow_header_that_begins_during_another_request_is_given_up(port: int) -> None:
+    body = b'{"texts": ["a film"]}'
+    whole = HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(whole + b"GET /he")
+        first = http.client.HTTPResponse(connection)
+        first.begin()
+        assert (first.status, bool(first.read())) == (200, True)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert json.loads(answer.read())["error"]["code"] == "header_too_slow"
+
+
 def test_a_connection_on_which_nothing_is_asked_is_closed(
     tiny_adapters: TinyAdapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:

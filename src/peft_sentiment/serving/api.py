@@ -71,16 +71,17 @@ def build_app(service: Service) -> ASGIApp:
     add_predict_route(app, service, secured)
     add_adapter_routes(app, service, secured)
     describe_limits(app.openapi(), service.settings)
-    guarded: ASGIApp = Guard(app, service)
-    if service.settings.cors_origins:
-        guarded = CORSMiddleware(
-            guarded,
-            allow_origins=service.settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["X-Request-ID", "Retry-After"],
-        )
-    return Observer(guarded, service)
+    observed = Observer(Guard(app, service), service)
+    if not service.settings.cors_origins:
+        return observed
+    # Outermost, so that a page can read what `Observer` itself answers, too.
+    return CORSMiddleware(
+        observed,
+        allow_origins=service.settings.cors_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["X-Request-ID", "Retry-After"],
+    )
 
 
 def _build_lifespan(service: Service) -> Any:  # noqa: ANN401 - FastAPI's own type

@@ -29,10 +29,13 @@ class Protocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read on, and limit the time of a header that has not ended."""
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._forget_limit()
-        elif self._limit is None:
-            self._limit = self.loop.call_later(self.header_seconds, self._refuse_slow)
+        self._limit_header()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, of which a part may have come during this one."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0]:
+            self._limit_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
@@ -42,6 +45,12 @@ class Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and hang up."""
         self._refuse(Refusal(400, "malformed_http", msg), b"Bad Request")
+
+    def _limit_header(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_limit()
+        elif self._limit is None:
+            self._limit = self.loop.call_later(self.header_seconds, self._refuse_slow)
 
     def _refuse_slow(self) -> None:
         message = f"The header did not arrive within {self.header_seconds:g} seconds."
