@@ -1,5 +1,6 @@
 """A classifier with a companion says the same after saving, and can be asked without it."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,10 @@ def test_what_is_loaded_without_its_companion_is_saved_as_it_speaks(
     alone = SentimentClassifier.load(tmp_path / "adapter", bf16=False, use_companion=False)
     alone.save(tmp_path / "alone")
     again = SentimentClassifier.load(tmp_path / "alone", bf16=False)
+    np.testing.assert_array_equal(again.predict_proba(texts), alone.predict_proba(texts))
+    aside = copy.copy(fitted).set_params(use_companion=False)
+    aside.save(tmp_path / "aside")
+    again = SentimentClassifier.load(tmp_path / "aside", bf16=False)
     np.testing.assert_array_equal(again.predict_proba(texts), alone.predict_proba(texts))
 
 

@@ -42,6 +42,9 @@ def save_classifier(
         OutputError: the folder can't be written; what stood there is unchanged.
     """
     settings, encoder = classifier.settings, classifier.encoder_
+    companion = classifier.companion_ if classifier.has_companion else None
+    # What validation says of both together says nothing of the adapter alone.
+    is_calibrated = companion is classifier.companion_
     metadata = AdapterMetadata(
         format_version=FORMAT_VERSION,
         base_name=encoder.name,
@@ -56,9 +59,8 @@ def save_classifier(
         versions=read_versions(),
         trained_with=None if trained_with is None else trained_with.as_tables(),
         method=settings.adapter.method,
-        calibration=classifier.calibration_,
+        calibration=classifier.calibration_ if is_calibrated else None,
     )
-    companion = classifier.companion_ if classifier.has_companion else None
     save = None if companion is None else functools.partial(save_companion, companion)
     save_adapter(model, encoder, metadata, folder, seen, save)
 
