@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from peft_sentiment.config import PACKAGED_IMDB, PACKAGED_ROTTEN_TOMATOES, DataSettings
 from peft_sentiment.data import sources
 from peft_sentiment.data.sources import iterate_text_rows, load_labelled_file, load_reviews
+from peft_sentiment.data.streaming import load_streamed
 from peft_sentiment.errors import DataError, PeftSentimentError, SettingsError
 from peft_sentiment.records.reviews import Reviews, SourceData
 
@@ -412,6 +414,16 @@ def test_a_label_that_is_not_trained_on_is_refused(write: Write) -> None:
     test = write("test.csv", "text,label\nc,x\nd,z\n")
     with pytest.raises(DataError, match=r"test\.csv, line 3: label 'z' .*\(x, y\)"):
         load(train, test_file=test)
+
+
+def test_a_pipe_is_refused_for_training_instead_of_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "a.csv"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match=r"a\.csv: this is a pipe"):
+        load(pipe)
+    settings = DataSettings(train_file=str(pipe), streaming=True)
+    with pytest.raises(DataError, match="this is a pipe"):
+        load_streamed(settings, 0, tmp_path / "cache", lambda _: None)
 
 
 def test_a_test_file_needs_a_train_file() -> None:

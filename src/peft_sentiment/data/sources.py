@@ -3,10 +3,11 @@
 Every source gives the same: texts cleaned, each label a name, no text twice.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from peft_sentiment.data.labels import (
     require_two_labels,
 )
 from peft_sentiment.data.packaged import PACKAGED_SHA256, read_packaged_rows
-from peft_sentiment.errors import BadRowError, SettingsError
+from peft_sentiment.errors import BadRowError, DataError, SettingsError
 from peft_sentiment.files import compute_sha256
 from peft_sentiment.records.reviews import Reviews, SourceData
 
@@ -76,6 +77,21 @@ def refuse_lone_files(settings: DataSettings) -> None:
         if getattr(settings, name) is not None and settings.train_file is None:
             flag = "--" + name.replace("_", "-")
             raise SettingsError(f"{flag} is given without --train-file. Give both, or neither.")
+
+
+def refuse_pipes(files: Iterable[Path]) -> None:
+    """Check that files can be read more than once, as training does; a pipe would have no end.
+
+    Raises:
+        DataError: one is a pipe.
+    """
+    for file in files:
+        with contextlib.suppress(OSError):  # what can't be looked at is told when it is read
+            if file.is_fifo():
+                raise DataError(
+                    f"{file}: this is a pipe, and files to train on are read more than once. Write "
+                    "what comes out of it into a file first."
+                )
 
 
 def iterate_text_rows(
@@ -169,6 +185,7 @@ def _load_files(settings: DataSettings, train_files: Sequence[str]) -> SourceDat
     for name in ("validation", "test"):
         file = getattr(settings, f"{name}_file")
         given |= {} if file is None else {name: (file,)}
+    refuse_pipes(Path(file) for files in given.values() for file in files)
     bad = BadRows(settings.skip_bad_rows)
     parts = {name: join_parts([_read_part(file, settings, bad) for file in files])
              for name, files in given.items()}  # fmt: skip

@@ -25,7 +25,7 @@ from peft_sentiment.data.files import find_format, iterate_rows
 from peft_sentiment.data.hub_streams import stream_hub_splits
 from peft_sentiment.data.labels import build_unknown_error, order_found_labels, require_two_labels
 from peft_sentiment.data.pools import Pool, SourceFile, Told, open_pool
-from peft_sentiment.data.sources import refuse_lone_files
+from peft_sentiment.data.sources import refuse_lone_files, refuse_pipes
 from peft_sentiment.data.split import require_labels
 from peft_sentiment.data.utf8 import build_read_error, estimate_bytes
 from peft_sentiment.errors import DataError
@@ -105,6 +105,7 @@ def _open_files(
     root: Path, of_entries: Sequence[Sequence[Path]], settings: DataSettings, told: Told
 ) -> Pool:
     paths = [path for of_entry in of_entries for path in of_entry]
+    refuse_pipes(paths)
     files = [_describe_file(path, settings) for path in paths]
     try:
         sha256 = compute_sha256(*paths)
