@@ -205,12 +205,12 @@ def require_trainable(name: str, rows: UsableRows) -> None:
     Raises:
         RefusedRowsError: it would not.
     """
-    label_of: dict[str, str | None] = {}
-    for text, label in zip(rows.texts, rows.labels, strict=False):
-        label_of[text] = label if label_of.get(text, label) == label else None
-    labels = [label for label in label_of.values() if label is not None]  # of texts with one alone
     if not rows.labels:
         return
+    label_of: dict[str, str | None] = {}
+    for text, label in zip(rows.texts, rows.labels, strict=True):
+        label_of[text] = label if label_of.get(text, label) == label else None
+    labels = [label for label in label_of.values() if label is not None]  # of texts with one alone
     found = sorted(set(labels))
     if len(found) < 2:
         raise RefusedRowsError(

@@ -105,7 +105,14 @@ def test_a_companion_is_explained_and_no_baseline(tiny_run: TinyRun) -> None:
     assert main([*tiny_run.arguments, "--companion", "tfidf"]) == 0
     html = (tiny_run.output / "report.html").read_text(encoding="utf-8")
     assert "PEFT is the adapter with its companion" in html
-    assert "best baseline, Adapter" not in html
+    path = tiny_run.output / "results.json"
+    values = json.loads(path.read_text())
+    for name, scores in values["models"].items():
+        scores["accuracy"] = 1.0 if name == "adapter" else 0.5
+    path.write_text(json.dumps(values))
+    html = write_report(tiny_run.output).read_text(encoding="utf-8")
+    assert "against the best baseline, " in html
+    assert "against the best baseline, Adapter" not in html
 
 
 def test_results_alone_are_enough_for_a_page(tiny_run: TinyRun) -> None:

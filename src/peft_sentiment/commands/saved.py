@@ -136,7 +136,7 @@ def run_comparison(parsed: argparse.Namespace) -> None:
     compare_runs([Path(run) for run in parsed.runs], build_console(), settings)
 
 
-UNDECIDED = ("min_precision", "undecided_share")
+THRESHOLDS = ("min_precision", "undecided_share")
 """Settings by which reviews are left undecided."""
 
 
@@ -156,7 +156,7 @@ def run_prediction(parsed: argparse.Namespace) -> None:
         require_other_file(output, Path(parsed.file))
     if parsed.explain and output is not None:
         raise SettingsError("--explain writes to the console only; leave out --output.")
-    if parsed.explain and not parsed.overrides.get("evaluation", {}).keys().isdisjoint(UNDECIDED):
+    if parsed.explain and not parsed.overrides.get("evaluation", {}).keys().isdisjoint(THRESHOLDS):
         raise SettingsError(
             "--explain explains the most probable label of every review. Leave out --min-precision "
             "and --undecided-share."

@@ -84,7 +84,7 @@ def find_control_character(text: str) -> str | None:
     for character in text:
         kind = unicodedata.category(character)
         is_control = kind in ("Cc", "Co") and character not in _ALLOWED_CONTROLS
-        is_control = is_control or _NO_CHARACTER.match(character) is not None
+        is_control = is_control or (kind == "Cn" and _NO_CHARACTER.match(character) is not None)
         if _WINDOWS_1252.match(character):
             continue  # read in a wrong encoding, which is a fault of its own
         if is_control or (kind == "Cf" and not _ALLOWED_FORMATS.match(character)):

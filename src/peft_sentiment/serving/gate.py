@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from http import HTTPMethod
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,9 +25,6 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 
 KNOWN_PATHS = frozenset({*OPEN_PATHS, "/metrics", "/v1/predict", "/v1/adapters"})
 """Routes without a part that changes."""
-
-METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
-"""What metrics and log name; any other word may stand in a request, and is not kept."""
 
 FACTS, REQUEST_ID = "peft_sentiment.facts", "peft_sentiment.request_id"
 """Where in a scope the facts for the log are, and the identity."""
@@ -130,7 +128,9 @@ class Observer(Layer):
     def _record(self, scope: Scope, status: int | None, seconds: float) -> None:
         metrics, route = self._service.metrics, find_route(scope)
         told = str(status or "none")
-        method = scope["method"] if route != "unknown" and scope["method"] in METHODS else "any"
+        # Any word may stand in a request; one that is no method of HTTP is not kept.
+        is_known = route != "unknown" and scope["method"] in HTTPMethod.__members__
+        method = scope["method"] if is_known else "any"
         metrics.requests.labels(method, route, told).inc()
         metrics.seconds.labels(route).observe(seconds)
         facts = scope[FACTS]
